@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * libbdi: block writes in, file events out.
+ *
+ * The library knows no transport: it takes the records of a disk's write
+ * stream (common/record.h), reads the disk through a struct nf_image when it
+ * must, and hands out events through a callback.  It opens nothing: the
+ * shadow's descriptor is given to it.  One struct bdi belongs to one thread at
+ * a time; different ones are independent.
+ */
+#ifndef BDI_H
+#define BDI_H
+
+#include <stdint.h>
+
+#include "common/error.h"
+#include "common/event.h"
+#include "common/image.h"
+#include "common/record.h"
+
+struct bdi;
+
+#define BDI_CONTENT_NONE 0
+#define BDI_CONTENT_ALL UINT64_MAX
+
+struct bdi_options {
+    uint64_t epoch;         /* stamped on every event */
+    uint64_t first_seq;     /* of the first event; 1 in a new epoch */
+    uint64_t content_limit; /* WRITE carries at most this many bytes */
+    uint64_t held_limit;    /* memory for held blocks, bytes; 0: default */
+    int snapshot;           /* non-zero: attach emits an ENTRY for every inode */
+
+    /*
+     * Called for every event, in order of seq.  A step (what one journal
+     * commit changed) ends with its COMMIT event.  A negative return stops
+     * the engine: it is what bdi_attach() or bdi_record() then return.
+     */
+    int (*event)(void *opaque, const struct nf_event *ev, struct nf_error *err);
+    void *opaque;
+};
+
+/*
+ * Make an engine over @img (borrowed, must outlive the engine) with
+ * @shadow_fd, an empty regular file or memfd (borrowed; grown to the size of
+ * the disk, sparse).  Nothing is read yet.  Returns null with @err filled.
+ */
+struct bdi *bdi_new(struct nf_image *img, int shadow_fd, const struct bdi_options *opt,
+                    struct nf_error *err);
+void bdi_free(struct bdi *bdi);
+
+/*
+ * Read partition tables and file systems and build the picture.  The disk
+ * must not change between the first and the last read; whoever attaches to a
+ * live disk checks that and calls it again on a new engine if it did.
+ * Emits FS events (and ENTRY rows).  Returns 0, NF_EUNSUPPORTED if no file
+ * system that could be followed was found (each was said by an FS event),
+ * or another error.
+ */
+int bdi_attach(struct bdi *bdi, struct nf_error *err);
+
+/*
+ * Consume one record.  The record's data is not kept beyond the call.
+ * Damage in the guest's structures is not an error: it is reported in events
+ * and status.  Errors are those of the image, of memory, or the callback's;
+ * NF_ELOST after a GAP record: continuity is broken, attach a new engine.
+ */
+int bdi_record(struct bdi *bdi, const struct nf_record *rec, struct nf_error *err);
+
+/* seq that the next event will get. */
+uint64_t bdi_next_seq(const struct bdi *bdi);
+
+struct bdi_status {
+    uint32_t filesystems;    /* followed now */
+    uint64_t records;        /* consumed */
+    uint64_t steps;          /* commits seen */
+    uint64_t events;         /* emitted */
+    uint64_t held_bytes;     /* written to blocks that nobody owns yet */
+    uint64_t unmapped_writes; /* records outside every followed file system */
+    uint64_t readbacks;      /* ranges read from the image */
+    uint64_t oddities;       /* broken structures met and reported */
+};
+void bdi_get_status(const struct bdi *bdi, struct bdi_status *st);
+
+#endif
