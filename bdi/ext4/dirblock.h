@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Entries of one ext4 directory block, linear or htree: index nodes and the
+ * checksum tail look like empty entries and are skipped by the same rules
+ * that the kernel uses. The bytes are hostile.
+ */
+#ifndef BDI_EXT4_DIRBLOCK_H
+#define BDI_EXT4_DIRBLOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/bytes.h"
+
+struct dirblock_entry {
+    uint32_t ino;   /* never 0 */
+    uint16_t offset; /* within the block */
+    uint8_t type;   /* EXT2_FT_*; 0 where the file system has no filetype */
+    bool dot, dotdot;
+    bool bad_name;  /* empty, or holds '/' or NUL: to be reported, not used */
+    struct nf_bytes name; /* points into the block */
+};
+
+struct dirblock {
+    const uint8_t *data;
+    uint32_t size;
+    uint32_t pos;
+    bool filetype;
+};
+
+void dirblock_begin(struct dirblock *it, const uint8_t *data, uint32_t size, bool filetype);
+
+/* 1: an entry; 0: end; NF_EFORMAT: the chain is broken here, nothing after
+ * this point can be trusted (entries given before stand). */
+int dirblock_next(struct dirblock *it, struct dirblock_entry *out);
+
+/* The entry at @offset, if there is a well-formed live one exactly there. */
+bool dirblock_at(const uint8_t *data, uint32_t size, bool filetype, uint16_t offset,
+                 struct dirblock_entry *out);
+
+#endif

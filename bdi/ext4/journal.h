@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The jbd2 log, read as it is being written.
+ *
+ * This module follows the log: it knows where the next transaction must begin
+ * and which id it must have, and says when that transaction is complete and
+ * valid, exactly as the kernel's recovery would decide. It does not touch file
+ * system blocks. The log's blocks are read through a callback; all of them are
+ * hostile. Format: include/linux/jbd2.h of the kernel (its documentation is
+ * wrong about the commit block's checksum fields).
+ */
+#ifndef BDI_EXT4_JOURNAL_H
+#define BDI_EXT4_JOURNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+
+/* Content of log block @lblk (block size bytes), borrowed until the next
+ * change of the log; null if it cannot be had. */
+typedef const uint8_t *journal_block_fn(void *opaque, uint32_t lblk);
+
+struct journal_tag {
+    uint64_t fsblock;
+    uint32_t log_block; /* where the copy is */
+    bool escaped;       /* its first four bytes are the jbd2 magic, big-endian */
+};
+
+/* A committed transaction; arrays belong to the journal, valid until the next
+ * journal_next() or journal_release(). */
+struct journal_txn {
+    uint32_t tid;
+    uint32_t first; /* log block of its first block */
+    uint32_t next;  /* log block after its commit block */
+    const struct journal_tag *tags; /* one per fsblock: the last copy wins; none
+                                       that the same transaction revoked */
+    size_t ntags;
+    const uint64_t *revokes; /* fsblocks */
+    size_t nrevokes;
+    int64_t commit_sec;
+    uint32_t commit_nsec;
+};
+
+struct journal {
+    journal_block_fn *block;
+    void *opaque;
+    uint32_t block_size;
+    uint32_t blocks; /* of the log, as mapped by the journal inode */
+
+    /* From the superblock, refreshed by journal_reload(). */
+    uint32_t first, maxlen; /* log area is [first, maxlen) */
+    uint32_t features_compat, features_incompat;
+    uint8_t uuid[16];
+    uint32_t csum_seed;
+    uint32_t tail_tid;   /* s_sequence */
+    uint32_t tail_block; /* s_start; 0: the log is empty */
+
+    /* Where the next transaction must begin. */
+    uint32_t next_tid;
+    uint32_t next_block; /* 0: not known until the superblock says so */
+
+    struct journal_scratch *scratch; /* private */
+};
+
+enum journal_reload {
+    JOURNAL_SAME = 0,    /* nothing that concerns us changed */
+    JOURNAL_TAIL = 1,    /* the tail moved: transactions before tail_tid are home */
+    JOURNAL_EMPTY = 2,   /* the log was emptied: everything committed is home */
+    JOURNAL_RESTART = 3, /* the log begins anew at tail_tid, tail_block */
+};
+
+/* Read and check the superblock (log block 0). NF_EUNSUPPORTED names the
+ * feature (fast commit, external device, unknown incompat bits); NF_EFORMAT
+ * otherwise. On success next_tid and next_block stand at the tail. */
+int journal_init(struct journal *j, uint32_t block_size, uint32_t blocks, journal_block_fn *block,
+                 void *opaque, struct nf_error *err);
+void journal_release(struct journal *j);
+
+/* The superblock was written: read it again. Returns enum journal_reload, or
+ * NF_EFORMAT (nothing changed; the caller reports it). In a running journal
+ * the tail moves while next_tid goes on; RESTART (mount, recovery, first
+ * commit after the log was empty) also sets next_tid and next_block. */
+int journal_reload(struct journal *j, struct nf_error *err);
+
+/* Log block @lblk was written with @data. True if it is worth calling
+ * journal_next(): it is a commit block of the expected transaction, or such a
+ * commit block was seen before and the transaction was not yet complete. */
+bool journal_written(struct journal *j, uint32_t lblk, const uint8_t *data);
+
+/* The transaction at next_block, if it is complete and valid. Returns 1 and
+ * advances; 0 if there is none (yet); NF_ENOMEM. */
+int journal_next(struct journal *j, struct journal_txn *out, struct nf_error *err);
+
+#endif
