@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Traces: the records of a tap in a file (native format, docs/trace-format.md).
+ *
+ * Threads: an object is used by one thread at a time; different objects are
+ * independent.
+ */
+#ifndef NF_TRACE_H
+#define NF_TRACE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "common/record.h"
+
+/* No record carries more bytes than this; longer writes are several records. */
+#define NF_TRACE_MAX_PAYLOAD (64u << 20)
+
+/* Where the records came from. */
+enum nf_trace_origin {
+    NF_TRACE_ORIGIN_UNKNOWN = 0,
+    NF_TRACE_ORIGIN_TAP = 1,       /* recorded from a live tap */
+    NF_TRACE_ORIGIN_LOGWRITES = 2, /* imported: no times, no epoch of a tap */
+    NF_TRACE_ORIGIN_DERIVED = 3,   /* cut or filtered from another trace */
+};
+
+struct nf_trace_info {
+    uint8_t epoch_uuid[16]; /* of the tap; an import derives one from its input */
+    uint64_t disk_size;     /* bytes, when the trace began */
+    int64_t created_ns;     /* Unix ns when recording began; 0: not known */
+    enum nf_trace_origin origin;
+    char disk_id[64];       /* the tap's name of the disk; "" if none */
+
+    /* The rest is about what the file holds; nf_trace_create() ignores it.
+     * Known from the index; without one, 0 until the reader has met the end. */
+    bool has_index; /* false: recording ended without nf_trace_finish() */
+    uint64_t records;
+    uint64_t first_seq, last_seq;
+    int64_t first_ns, last_ns; /* smallest and largest record time */
+};
+
+struct nf_trace_reader;
+struct nf_trace_writer;
+
+/* --- reading ------------------------------------------------------------ */
+
+/* Null on failure (NF_EIO, NF_EFORMAT, NF_ENOMEM in @err).  The file must be a
+ * regular one.  _open_fd takes ownership of @fd, also on failure. */
+struct nf_trace_reader *nf_trace_open(const char *path, struct nf_error *err);
+struct nf_trace_reader *nf_trace_open_fd(int fd, struct nf_error *err);
+void nf_trace_close(struct nf_trace_reader *r); /* null is allowed */
+
+/* Valid as long as the reader. */
+const struct nf_trace_info *nf_trace_reader_info(const struct nf_trace_reader *r);
+
+/* The next record: 1 and @rec (its data borrowed until the next call on @r), 0
+ * at the end, or negative: NF_EFORMAT where the file is damaged.  A trace whose
+ * recording was cut off (no index) ends cleanly at its last whole block; see
+ * nf_trace_torn().  An error is final: further calls repeat it. */
+int nf_trace_next(struct nf_trace_reader *r, struct nf_record *rec, struct nf_error *err);
+
+/* Go on with the first record whose seq is >= @seq (the end if there is none). */
+int nf_trace_seek(struct nf_trace_reader *r, uint64_t seq, struct nf_error *err);
+
+/* After the end was met: bytes behind the last whole block of a trace without
+ * an index, that is, what a crash while recording cut off.  0 normally. */
+uint64_t nf_trace_torn(const struct nf_trace_reader *r);
+
+/* --- writing ------------------------------------------------------------ */
+
+/*
+ * Starts a trace in a temporary file beside @path; only nf_trace_finish()
+ * makes it appear there (replacing what was), so a failure leaves nothing.
+ * The same info and records always give the same bytes.
+ */
+struct nf_trace_writer *nf_trace_create(const char *path, const struct nf_trace_info *info,
+                                        struct nf_error *err);
+
+/* The same into an open, empty, writable regular file; takes ownership of
+ * @fd, also on failure. */
+struct nf_trace_writer *nf_trace_create_fd(int fd, const struct nf_trace_info *info,
+                                           struct nf_error *err);
+
+/* Append one record; its data is copied.  NF_EINVAL for a record that no
+ * trace can hold (unknown type, seq not above the last one, data missing or
+ * longer than NF_TRACE_MAX_PAYLOAD).  After NF_EIO or NF_ENOMEM only
+ * nf_trace_discard() is useful. */
+int nf_trace_append(struct nf_trace_writer *w, const struct nf_record *rec, struct nf_error *err);
+
+/* Write out what is buffered, so that a crash from here on keeps it. */
+int nf_trace_flush(struct nf_trace_writer *w, struct nf_error *err);
+
+/* Write the rest and the index, make the file durable and put it in its
+ * place.  Frees @w, also on failure (then no file is left). */
+int nf_trace_finish(struct nf_trace_writer *w, struct nf_error *err);
+
+/* Give up: remove the temporary file and free @w.  Null is allowed. */
+void nf_trace_discard(struct nf_trace_writer *w);
+
+#endif
