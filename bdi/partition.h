@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Where file systems lie on a disk: the whole disk, MBR partitions (logical
+ * ones included) and GPT partitions, each with what its superblock says it is.
+ *
+ * Knowledge of tables and superblocks is libblkid's; it reads a scratch file
+ * into which only the places where such things are kept have been copied, so
+ * that it never needs the disk itself.  Every byte of the tables is hostile:
+ * counts and chains are bounded, and every range returned lies on the disk.
+ */
+#ifndef BDI_PARTITION_H
+#define BDI_PARTITION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "common/image.h"
+
+/* More partitions than this on one disk are not looked at. */
+#define BDI_PARTITIONS_MAX 256
+
+struct bdi_partition {
+    uint32_t number; /* as the guest's kernel numbers it; 0: the whole disk */
+    uint64_t offset; /* bytes, from the start of the disk */
+    uint64_t size;   /* bytes, > 0; offset + size <= size of the disk */
+    char type[32];   /* blkid's name: "ext4", "xfs", "crypto_LUKS", "swap", ...;
+                        "ambivalent": several contradicting signatures;
+                        "": nothing known is there */
+    char label[128]; /* of the file system; NUL-terminated, may be cut, not text */
+    uint8_t uuid[16]; /* of the file system; zeros if it has none in this form */
+};
+
+/*
+ * Scan the disk behind @img.  @shadow_fd (borrowed) is a regular file or memfd
+ * used as scratch space: whatever it holds is dropped, and on return it is
+ * empty (all hole) with the size of the disk.  That @img answers 1 ("may be
+ * newer") is not looked at: the caller checks that the disk stood still.
+ *
+ * On success *@list is an array of *@n >= 1 entries, in order of number, to be
+ * released with free(): one entry per partition if there is a table with any,
+ * else exactly one with number 0 for the whole disk.  Returns 0, NF_EIO,
+ * NF_ENOMEM, or what the image returned.
+ */
+int bdi_partitions_scan(struct nf_image *img, int shadow_fd, struct bdi_partition **list,
+                        size_t *n, struct nf_error *err);
+
+/* Whether @type is one that the ext4 driver is to be asked about. */
+int bdi_partition_is_ext(const struct bdi_partition *p);
+
+#endif
