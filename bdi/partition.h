@@ -23,7 +23,7 @@
 struct bdi_partition {
     uint32_t number; /* as the guest's kernel numbers it; 0: the whole disk */
     uint64_t offset; /* bytes, from the start of the disk */
-    uint64_t size;   /* bytes, > 0; offset + size <= size of the disk */
+    uint64_t size;   /* bytes, > 0 unless the disk has none; within the disk */
     char type[32];   /* blkid's name: "ext4", "xfs", "crypto_LUKS", "swap", ...;
                         "ambivalent": several contradicting signatures;
                         "": nothing known is there */
