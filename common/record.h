@@ -39,7 +39,8 @@ struct nf_record {
     uint64_t length;
     int64_t time_ns;     /* host CLOCK_REALTIME at completion, Unix ns */
     uint64_t aux;        /* FLUSH: seq at submission; else 0 */
-    const uint8_t *data; /* WRITE, READBACK: @length bytes, borrowed; else null */
+    const uint8_t *data; /* WRITE, READBACK: @length bytes, borrowed; null for all
+                            others and for a WRITE with NF_REC_FAILED */
 };
 
 #endif
