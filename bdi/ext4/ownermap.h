@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #define OWNERMAP_CHUNK 2048u
+#define OWNERMAP_MAX_BLOCKS ((uint64_t)1 << 48) /* ext4 has no more */
 
 enum owner_kind {
     OWN_NONE = 0,
@@ -48,7 +49,9 @@ struct ownermap {
     size_t pieces; /* in all chunks: for status and memory accounting */
 };
 
-/* For a file system of @blocks blocks. Returns 0 or NF_ENOMEM. */
+/* For a file system of @blocks blocks; takes 16 bytes per chunk at once, so
+ * the caller checks @blocks against the disk. Returns 0 or NF_ENOMEM (also
+ * beyond OWNERMAP_MAX_BLOCKS). */
 int ownermap_init(struct ownermap *m, uint64_t blocks);
 void ownermap_release(struct ownermap *m);
 
@@ -56,11 +59,13 @@ void ownermap_release(struct ownermap *m);
 int ownermap_grow(struct ownermap *m, uint64_t blocks);
 
 /* Give @e to its owner, replacing whatever stood there. Parts beyond the file
- * system are NF_EINVAL, and nothing is changed then. Returns 0 or NF_ENOMEM. */
+ * system or the last logical block (UINT32_MAX) and kind OWN_NONE are
+ * NF_EINVAL. Returns 0 or NF_ENOMEM. On any error nothing was changed. */
 int ownermap_set(struct ownermap *m, const struct owner_extent *e);
 
 /* Take away the parts of @e that still belong to @e->owner with the same
- * kind and the same logical position; the rest stays. Returns 0 or NF_ENOMEM. */
+ * kind and the same logical position; the rest stays. Returns 0, or
+ * NF_ENOMEM with nothing changed (only a cut within a piece needs memory). */
 int ownermap_clear(struct ownermap *m, const struct owner_extent *e);
 
 /* The piece that holds @pblk: true and @out clipped to start at @pblk; or
