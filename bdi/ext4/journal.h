@@ -34,10 +34,11 @@ struct journal_txn {
     uint32_t tid;
     uint32_t first; /* log block of its first block */
     uint32_t next;  /* log block after its commit block */
-    const struct journal_tag *tags; /* one per fsblock: the last copy wins; none
-                                       that the same transaction revoked */
+    const struct journal_tag *tags; /* by fsblock, one for each: the last copy wins;
+                                       none that the same transaction revoked */
     size_t ntags;
-    const uint64_t *revokes; /* fsblocks */
+    const uint64_t *revokes; /* fsblocks, ascending, each once; they also cancel
+                                copies in earlier transactions */
     size_t nrevokes;
     int64_t commit_sec;
     uint32_t commit_nsec;
@@ -79,18 +80,24 @@ int journal_init(struct journal *j, uint32_t block_size, uint32_t blocks, journa
 void journal_release(struct journal *j);
 
 /* The superblock was written: read it again. Returns enum journal_reload, or
- * NF_EFORMAT (nothing changed; the caller reports it). In a running journal
- * the tail moves while next_tid goes on; RESTART (mount, recovery, first
- * commit after the log was empty) also sets next_tid and next_block. */
+ * NF_EFORMAT or NF_EUNSUPPORTED (nothing changed; the caller reports it). In a
+ * running journal the tail moves while next_tid goes on; RESTART (mount,
+ * recovery, first commit after the log was empty) also sets next_tid and
+ * next_block; EMPTY sets next_block to 0 until a RESTART says where the log
+ * begins. After RESTART the log may already hold transactions: call
+ * journal_next(). */
 int journal_reload(struct journal *j, struct nf_error *err);
 
-/* Log block @lblk was written with @data. True if it is worth calling
- * journal_next(): it is a commit block of the expected transaction, or such a
- * commit block was seen before and the transaction was not yet complete. */
+/* Log block @lblk was written with @data (null: zeros or unknown), and block()
+ * returns it already. To be called for every change of the log. True if it is
+ * worth calling journal_next(): the block is one that the last scan of the
+ * expected transaction depended on (the next descriptor, its commit block, a
+ * copy whose checksum was wrong). Takes O(log n), reads nothing. */
 bool journal_written(struct journal *j, uint32_t lblk, const uint8_t *data);
 
 /* The transaction at next_block, if it is complete and valid. Returns 1 and
- * advances; 0 if there is none (yet); NF_ENOMEM. */
+ * advances: call it until it returns 0. 0 if there is none (yet); NF_ENOMEM,
+ * also for a transaction that revokes more than 16 Mi blocks. */
 int journal_next(struct journal *j, struct journal_txn *out, struct nf_error *err);
 
 #endif
