@@ -2,7 +2,10 @@
 /*
  * Name index: from inode to the directory entries that name it. The names
  * themselves stay in the directory blocks (the picture); an entry here says
- * where: 20 bytes or fewer in an open-addressing multimap keyed by inode.
+ * where: 16 bytes in an open-addressing table with one slot per inode. An
+ * inode with several names has an array of its own, and a large one has a
+ * hash index beside it, so that no number of hard links makes anything here
+ * quadratic.
  */
 #ifndef BDI_EXT4_NAMES_H
 #define BDI_EXT4_NAMES_H
@@ -12,23 +15,25 @@
 #include <stdint.h>
 
 struct name_ref {
-    uint32_t ino;
-    uint32_t parent; /* inode of the directory */
+    uint32_t ino;    /* not 0 */
+    uint32_t parent; /* inode of the directory, not 0 */
     uint64_t pblk;   /* physical block of the directory entry, < 2^48 */
-    uint16_t offset; /* of the entry within the block, bytes */
+    uint16_t offset; /* of the entry within the block, bytes, a multiple of 4 */
 };
 
 struct names {
     struct names_slot *slots; /* private */
-    size_t used;
-    size_t deleted;
+    size_t used;              /* inodes that have a name */
     size_t cap;
+    size_t refs; /* names, of all inodes */
+    uint64_t seed;
 };
 
 int names_init(struct names *n);
 void names_release(struct names *n);
 
-/* Returns 0 or NF_ENOMEM. The same ref twice is kept once. */
+/* Returns 0, NF_ENOMEM or NF_EINVAL (a ref out of its ranges); on an error
+ * nothing was changed. The same ref twice is kept once. */
 int names_add(struct names *n, const struct name_ref *ref);
 
 /* Remove exactly @ref; false if it was not there. */
@@ -37,8 +42,9 @@ bool names_remove(struct names *n, const struct name_ref *ref);
 /* Remove all names of @ino; returns how many there were. */
 size_t names_remove_all(struct names *n, uint32_t ino);
 
-/* Iterate over the names of @ino: *cursor starts at 0. Order is unspecified
- * but stable as long as nothing is added or removed. */
+/* Iterate over the names of @ino: *cursor starts at 0. Order is a function of
+ * the calls made so far and nothing else, and stable as long as nothing is
+ * added or removed. */
 bool names_next(const struct names *n, uint32_t ino, size_t *cursor, struct name_ref *out);
 
 #endif
