@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "bdi/ext4/content.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK (256u << 10) /* bytes in one WRITE event */
+#define SECTOR 512u
+
+/* Bytes of one file being published: adjacent runs become one event. */
+struct publish {
+    struct ext4_fs *fs;
+    const struct nf_event *proto;
+    uint8_t *buf; /* CHUNK bytes */
+    size_t len;
+    uint64_t start;  /* file offset of buf[0] */
+    uint32_t flags;  /* of the bytes in buf */
+    uint32_t extra;  /* added to every event's flags */
+    uint64_t end;    /* highest file offset written */
+    struct nf_error *err;
+};
+
+static int emit_write(struct ext4_fs *fs, const struct nf_event *proto, uint64_t offset,
+                      const uint8_t *data, size_t len, uint32_t flags, struct nf_error *err)
+{
+    uint64_t limit = fs->ctx.emitter->opt.content_limit;
+    struct nf_event ev = *proto;
+
+    ev.kind = NF_WRITE;
+    ev.flags |= flags;
+    ev.write.offset = offset;
+    ev.write.length = len;
+    ev.write.plain_length = data ? (len < limit ? len : limit) : 0;
+    ev.write.data = (struct nf_bytes){data, (size_t)ev.write.plain_length};
+    if (data && ev.write.plain_length < len)
+        ev.flags |= NF_EV_TRUNCATED;
+    if (ev.write.plain_length == 0)
+        ev.write.data.data = NULL;
+    return ext4_emit(fs, &ev, err);
+}
+
+static int emit_zero(struct ext4_fs *fs, const struct nf_event *proto, uint64_t offset,
+                     uint64_t len, struct nf_error *err)
+{
+    struct nf_event ev = *proto;
+
+    ev.kind = NF_ZERO;
+    ev.range.offset = offset;
+    ev.range.length = len;
+    ev.range.to = 0;
+    return ext4_emit(fs, &ev, err);
+}
+
+static int flush(struct publish *p)
+{
+    int ret;
+
+    if (!p->len)
+        return 0;
+    ret = emit_write(p->fs, p->proto, p->start, p->buf, p->len, p->flags | p->extra, p->err);
+    p->end = p->start + p->len > p->end ? p->start + p->len : p->end;
+    p->len = 0;
+    return ret;
+}
+
+static int add_bytes(struct publish *p, uint64_t offset, const uint8_t *data, size_t len,
+                     uint32_t flags)
+{
+    while (len) {
+        size_t n;
+        int ret = 0;
+
+        if (p->len && (p->len == CHUNK || p->start + p->len != offset || p->flags != flags))
+            ret = flush(p);
+        if (ret < 0)
+            return ret;
+        if (!p->len) {
+            p->start = offset;
+            p->flags = flags;
+        }
+        n = CHUNK - p->len < len ? CHUNK - p->len : len;
+        memcpy(p->buf + p->len, data, n);
+        p->len += n;
+        offset += n;
+        data += n;
+        len -= n;
+    }
+    return 0;
+}
+
+static int add_readback(struct publish *p, uint64_t offset, uint64_t disk, uint64_t len)
+{
+    struct ext4_fs *fs = p->fs;
+    struct nf_image *img = fs->ctx.img;
+
+    if (fs->ctx.emitter->opt.content_limit == 0) {
+        /* Nobody wants the bytes: say that they changed, read nothing. */
+        int ret = flush(p);
+
+        if (ret == 0)
+            ret = emit_write(fs, p->proto, offset, NULL, (size_t)len, p->extra, p->err);
+        p->end = offset + len > p->end ? offset + len : p->end;
+        return ret;
+    }
+    while (len) {
+        uint32_t flags = NF_EV_READBACK;
+        size_t n = len < CHUNK ? (size_t)len : CHUNK;
+        int ret = flush(p);
+
+        if (ret < 0)
+            return ret;
+        ret = img->read(img, disk, p->buf, n, p->err);
+        if (ret < 0)
+            return ret;
+        fs->ctx.emitter->status.readbacks++;
+        if (ret > 0)
+            flags |= NF_EV_UNSETTLED;
+        p->start = offset;
+        p->len = n;
+        p->flags = flags;
+        offset += n;
+        disk += n;
+        len -= n;
+    }
+    return 0;
+}
+
+/* Publish file range [offset, +len), which is at [disk, +len) of the disk.
+ * @was_zero: readers saw zeros there before, so zeros are no change. */
+static int add_range(struct publish *p, uint64_t offset, uint64_t disk, uint64_t len,
+                     bool was_zero)
+{
+    struct ext4_fs *fs = p->fs;
+    int ret = 0;
+
+    while (ret == 0 && len) {
+        uint64_t rel = disk - fs->ctx.offset;
+        uint64_t block = rel / fs->block_size;
+        uint64_t in = rel % fs->block_size;
+        uint64_t lo = disk & ~(uint64_t)(SECTOR - 1);
+        uint64_t hi = (disk + len + SECTOR - 1) & ~(uint64_t)(SECTOR - 1);
+        struct held_run run;
+        uint64_t n;
+
+        /* File data that went through the log is there, not in place. */
+        if ((fs->pic.overlay.used || fs->pic.staged.used) &&
+            (picture_overlay(&fs->pic, block) || u64map_get(&fs->pic.staged, block))) {
+            const uint8_t *copy = picture_block(&fs->pic, VIEW_NEW, block, p->err);
+
+            if (!copy)
+                return p->err ? p->err->code : NF_EIO;
+            n = fs->block_size - in < len ? fs->block_size - in : len;
+            ret = add_bytes(p, offset, copy + in, n, 0);
+            offset += n, disk += n, len -= n;
+            continue;
+        }
+        held_lookup(fs->ctx.held, lo, hi - lo, &run);
+        /* Clip to what was asked, and before the next journaled block. */
+        n = run.offset + run.length - disk < len ? run.offset + run.length - disk : len;
+        if ((fs->pic.overlay.used || fs->pic.staged.used) && n > fs->block_size - in)
+            n = fs->block_size - in;
+        switch (run.state) {
+        case HELD_BYTES:
+            ret = add_bytes(p, offset, run.data + (disk - run.offset), n, 0);
+            break;
+        case HELD_ZERO:
+            if (!was_zero) {
+                ret = flush(p);
+                if (ret == 0)
+                    ret = emit_zero(fs, p->proto, offset, n, p->err);
+            }
+            break;
+        case HELD_UNKNOWN:
+            ret = add_readback(p, offset, disk, n);
+            break;
+        }
+        offset += n, disk += n, len -= n;
+    }
+    return ret;
+}
+
+/* Published bytes are not kept, but for the file's last block: the next append
+ * writes it again, and more of it may become readable. */
+static void forget_published(struct ext4_fs *fs, uint64_t offset, uint64_t disk, uint64_t end,
+                             uint64_t size)
+{
+    uint64_t eof_block = size / fs->block_size * fs->block_size;
+
+    offset = offset / fs->block_size * fs->block_size;
+    disk = fs->ctx.offset + (disk - fs->ctx.offset) / fs->block_size * fs->block_size;
+    end = end < eof_block ? end : eof_block;
+    if (offset < end)
+        held_forget(fs->ctx.held, disk, end - offset);
+}
+
+static uint64_t run_end(const struct map_extent *e, uint32_t hole_end)
+{
+    return e ? (uint64_t)e->lblk + e->len : hole_end;
+}
+
+static int changed_ranges(struct publish *p, const struct step_inode *si,
+                          const struct block_map *old_map, uint64_t old_size)
+{
+    struct ext4_fs *fs = p->fs;
+    uint32_t bs = fs->block_size;
+    uint64_t size = si->new.attr.size;
+    uint64_t blocks = size / bs + (size % bs != 0);
+    bool moved_only = si->same && si->old.attr.size == size &&
+                      si->old.version == si->new.version &&
+                      !(ext4_attr_diff(&si->old.attr, &si->new.attr) & NF_ATTR_MTIME);
+    int ret = 0;
+
+    for (uint64_t pos = 0; ret == 0 && pos < blocks && pos < UINT32_MAX;) {
+        uint32_t new_hole = UINT32_MAX, old_hole = UINT32_MAX;
+        const struct map_extent *n = block_map_find(&si->new_map, (uint32_t)pos, &new_hole);
+        const struct map_extent *o =
+            old_map ? block_map_find(old_map, (uint32_t)pos, &old_hole) : NULL;
+        uint64_t next = run_end(n, new_hole);
+        uint64_t a = pos * bs, b, disk = 0;
+        bool new_data = n && !n->unwritten, old_data = o && !o->unwritten;
+
+        next = run_end(o, old_hole) < next ? run_end(o, old_hole) : next;
+        next = next < blocks ? next : blocks;
+        b = next * bs < size ? next * bs : size;
+        if (new_data)
+            disk = fs->ctx.offset + (n->pblk + (pos - n->lblk)) * bs;
+        if (new_data && old_data && n->pblk + (pos - n->lblk) == o->pblk + (pos - o->lblk)) {
+            uint64_t from = old_size > a ? old_size : a;
+
+            if (from < b)
+                ret = add_range(p, from, disk + (from - a), b - from, true);
+            if (from < b)
+                forget_published(fs, from, disk + (from - a), b, size);
+        } else if (new_data) {
+            p->extra = old_data && moved_only ? NF_EV_RELOCATED : 0;
+            ret = add_range(p, a, disk, b - a, !old_data || a >= old_size);
+            forget_published(fs, a, disk, b, size);
+            if (ret == 0 && p->extra)
+                ret = flush(p);
+            p->extra = 0;
+        } else if (old_data && a < old_size) {
+            ret = flush(p);
+            if (ret == 0)
+                ret = emit_zero(fs, p->proto, a, (b < old_size ? b : old_size) - a, p->err);
+        }
+        pos = next;
+    }
+    return ret ? ret : flush(p);
+}
+
+static int emit_truncate(struct ext4_fs *fs, const struct nf_event *proto, uint64_t before,
+                         uint64_t after, struct nf_error *err)
+{
+    struct nf_event ev = *proto;
+
+    ev.kind = NF_TRUNCATE;
+    ev.truncate.size_before = before;
+    ev.truncate.size_after = after;
+    return ext4_emit(fs, &ev, err);
+}
+
+int content_emit_step(struct ext4_fs *fs, const struct step_inode *si, const struct nf_event *ev,
+                      struct nf_error *err)
+{
+    uint64_t old_size = si->same ? si->old.attr.size : 0;
+    uint64_t new_size = si->new.attr.size;
+    struct publish p = {.fs = fs, .proto = ev, .err = err, .buf = malloc(CHUNK)};
+    int ret = 0;
+
+    if (!p.buf)
+        return nf_fail(err, NF_ENOMEM, "content of inode %u: out of memory", si->ino);
+    if (new_size < old_size)
+        ret = emit_truncate(fs, ev, old_size, new_size, err);
+    if (ret == 0 && si->maps_read)
+        ret = changed_ranges(&p, si, si->same ? &si->old_map : NULL,
+                             old_size < new_size ? old_size : new_size);
+    /* Growth is said only where the bytes written do not say it already. */
+    if (ret == 0 && si->same && new_size > old_size && p.end < new_size)
+        ret = emit_truncate(fs, ev, p.end > old_size ? p.end : old_size, new_size, err);
+    free(p.buf);
+    return ret;
+}
+
+int content_emit_all(struct ext4_fs *fs, const struct ext4_inode *inode,
+                     const struct block_map *map, const struct nf_event *ev, struct nf_error *err)
+{
+    struct publish p = {.fs = fs, .proto = ev, .err = err, .buf = malloc(CHUNK)};
+    uint64_t size = inode->attr.size;
+    int ret = 0;
+
+    if (!p.buf)
+        return nf_fail(err, NF_ENOMEM, "content: out of memory");
+    for (size_t i = 0; ret == 0 && i < map->n; i++) {
+        const struct map_extent *e = &map->ext[i];
+        uint64_t a = (uint64_t)e->lblk * fs->block_size;
+        uint64_t len = (uint64_t)e->len * fs->block_size;
+
+        if (e->unwritten || a >= size)
+            continue;
+        ret = add_range(&p, a, fs->ctx.offset + e->pblk * fs->block_size,
+                        len < size - a ? len : size - a, true);
+    }
+    if (ret == 0)
+        ret = flush(&p);
+    free(p.buf);
+    return ret;
+}
+
+/* The last block of a file is written whole at each append. If its former
+ * bytes are held, only what differs from them is a change. */
+static void trim_unchanged(struct ext4_fs *fs, uint64_t disk, const uint8_t **data, uint64_t *len,
+                           uint64_t *skipped)
+{
+    uint64_t pos = 0, last_diff = 0, first_diff = *len;
+
+    while (pos < *len) {
+        uint64_t lo = (disk + pos) & ~(uint64_t)(SECTOR - 1);
+        uint64_t hi = (disk + *len + SECTOR - 1) & ~(uint64_t)(SECTOR - 1);
+        struct held_run run;
+        uint64_t n;
+
+        held_lookup(fs->ctx.held, lo, hi - lo, &run);
+        n = run.offset + run.length - (disk + pos);
+        n = n < *len - pos ? n : *len - pos;
+        for (uint64_t i = 0; i < n; i++) {
+            bool equal = run.state == HELD_BYTES
+                             ? run.data[disk + pos + i - run.offset] == (*data)[pos + i]
+                             : run.state == HELD_ZERO && (*data)[pos + i] == 0;
+
+            if (!equal) {
+                first_diff = first_diff < pos + i ? first_diff : pos + i;
+                last_diff = pos + i + 1;
+            }
+        }
+        pos += n;
+    }
+    *skipped = first_diff;
+    *data += first_diff;
+    *len = last_diff > first_diff ? last_diff - first_diff : 0;
+}
+
+int content_overwrite(struct ext4_fs *fs, const struct owner_extent *owner, uint64_t offset,
+                      uint64_t len, const uint8_t *data, struct nf_error *err)
+{
+    uint32_t bs = fs->block_size;
+    uint64_t file = (uint64_t)owner->logical * bs + (offset - owner->pblk * bs);
+    uint64_t disk = fs->ctx.offset + offset;
+    const uint8_t *raw = ext4_inode_raw(fs, VIEW_OLD, owner->owner);
+    struct ext4_inode inode;
+    struct nf_event ev = {.inode = owner->owner};
+    struct paths paths = {0};
+    uint64_t inside, eof_block, at, left;
+    const uint8_t *bytes = data;
+    int ret = 0;
+
+    if (!raw)
+        return 0;
+    ext4_inode_decode(&inode, raw, fs->inode_size);
+    if (!ext4_is_reg(&inode))
+        return 0;
+    inside = file >= inode.attr.size ? 0 : inode.attr.size - file;
+    inside = inside < len ? inside : len;
+    eof_block = inode.attr.size / bs * bs;
+    at = file;
+    left = inside;
+    if (left && data && file >= eof_block) {
+        uint64_t skipped;
+
+        trim_unchanged(fs, disk, &bytes, &left, &skipped);
+        at += skipped;
+    }
+    if (left) {
+        paths_add_object(fs, &paths, owner->owner);
+        ev.generation = inode.generation;
+        ev.paths = paths.list;
+        ev.npaths = paths.n;
+        ev.flags = paths.truncated ? NF_EV_TRUNCATED : 0;
+        fs->txn = 0;
+        fs->index = 0;
+        if (!data)
+            ret = emit_zero(fs, &ev, at, left, err);
+        while (data && ret == 0 && left) {
+            size_t n = left < CHUNK ? (size_t)left : CHUNK;
+
+            ret = emit_write(fs, &ev, at, bytes, n, 0, err);
+            at += n, bytes += n, left -= n;
+        }
+        paths_release(&paths);
+    }
+    if (file < eof_block) {
+        uint64_t n = eof_block - file < len ? eof_block - file : len;
+
+        held_forget(fs->ctx.held, disk, n);
+    }
+    /* From the file's last block on, later commits may make more readable. */
+    if (file + len > eof_block) {
+        uint64_t from = file >= eof_block ? 0 : eof_block - file;
+
+        held_write(fs->ctx.held, disk + from, len - from, data ? data + from : NULL);
+    }
+    return ret;
+}
+
+int content_emit_journaled(struct ext4_fs *fs, struct step *step, struct nf_error *err)
+{
+    uint32_t bs = fs->block_size;
+    int ret = 0;
+
+    for (size_t i = 0; ret == 0 && i < step->nblocks; i++) {
+        const struct staged *s = step->blocks[i];
+        const struct step_inode *si;
+        struct owner_extent owner;
+        struct ext4_inode inode;
+        struct paths paths = {0};
+        struct nf_event ev = {0};
+        const uint8_t *raw;
+        uint64_t file, len;
+
+        if (!s->entry || !ownermap_get(&fs->owners, s->fsblock, &owner) ||
+            owner.kind != OWN_DATA)
+            continue;
+        si = u64map_get(&step->touched, owner.owner);
+        if (si && si->map_differs) {
+            const struct map_extent *o = block_map_find(&si->old_map, owner.logical, NULL);
+
+            /* Newly mapped: its range was published with the map. */
+            if (!si->same || !o || o->unwritten ||
+                o->pblk + (owner.logical - o->lblk) != s->fsblock)
+                continue;
+        }
+        raw = ext4_inode_raw(fs, VIEW_NEW, owner.owner);
+        if (!raw)
+            continue;
+        ext4_inode_decode(&inode, raw, fs->inode_size);
+        file = (uint64_t)owner.logical * bs;
+        if (!ext4_is_reg(&inode) || file >= inode.attr.size)
+            continue;
+        len = inode.attr.size - file < bs ? inode.attr.size - file : bs;
+        ev.inode = owner.owner;
+        ev.generation = inode.generation;
+        paths_add_object(fs, &paths, owner.owner);
+        ev.paths = paths.list;
+        ev.npaths = paths.n;
+        ret = emit_write(fs, &ev, file, s->new, len, 0, err);
+        paths_release(&paths);
+    }
+    return ret;
+}

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Reading a whole file system once, through the picture: who owns which block,
+ * and where each inode is named. What is read on the way becomes the shadow.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "bdi/ext4/content.h"
+#include "bdi/ext4/dirblock.h"
+#include "bdi/ext4/ext4.h"
+#include "bdi/ext4/extents.h"
+#include "bdi/ext4/inode.h"
+#include "bdi/ext4/paths.h"
+#include "bdi/ext4/xattrs.h"
+#include "common/bytes.h"
+
+static int own(struct ext4_fs *fs, uint64_t pblk, uint64_t len, uint32_t owner, uint32_t logical,
+               enum owner_kind kind, struct nf_error *err)
+{
+    struct owner_extent e = {pblk, len, owner, logical, kind};
+    int ret;
+
+    if (pblk >= fs->blocks || len > fs->blocks - pblk) {
+        ext4_oddity(fs);
+        return 0;
+    }
+    ret = ownermap_set(&fs->owners, &e);
+    return ret < 0 ? nf_fail(err, ret, "owner map: %s", nf_status_name(ret)) : 0;
+}
+
+int ext4_own_groups(struct ext4_fs *fs, uint32_t first, struct nf_error *err)
+{
+    uint32_t table = (uint32_t)(((uint64_t)fs->inodes_per_group * fs->inode_size +
+                                 fs->block_size - 1) / fs->block_size);
+    int ret = 0;
+
+    for (uint32_t g = first; ret == 0 && g < fs->groups; g++) {
+        const uint8_t *desc = ext4_group_desc(fs, VIEW_OLD, g);
+        blk64_t super = 0, old_desc = 0, new_desc = 0;
+        uint32_t ndesc = fs->fs->super->s_reserved_gdt_blocks;
+
+        if (!desc)
+            return nf_fail(err, NF_EFORMAT, "ext4: descriptor of group %u cannot be read", g);
+        if (ext2fs_has_feature_meta_bg(fs->fs->super))
+            ndesc += fs->fs->super->s_first_meta_bg;
+        else
+            ndesc += fs->ndesc_blocks;
+        ext2fs_super_and_bgd_loc2(fs->fs, g, &super, &old_desc, &new_desc, NULL);
+        if (old_desc && old_desc < fs->blocks)
+            ret = own(fs, old_desc, ndesc < fs->blocks - old_desc ? ndesc : 1, g, 0, OWN_OTHER,
+                      err);
+        if (ret == 0 && new_desc)
+            ret = own(fs, new_desc, 1, g, 0, OWN_OTHER, err);
+        if (ret == 0 && (super || g == 0))
+            ret = own(fs, super, 1, g, 0, OWN_OTHER, err);
+        if (ret == 0)
+            ret = own(fs, ext4_group_block_bitmap(fs, desc), 1, g, 0, OWN_BLOCK_BITMAP, err);
+        if (ret == 0)
+            ret = own(fs, ext4_group_inode_bitmap(fs, desc), 1, g, 0, OWN_INODE_BITMAP, err);
+        if (ret == 0)
+            ret = own(fs, ext4_group_itable(fs, desc), table, g, 0, OWN_ITABLE, err);
+    }
+    /* The primary copies are the ones that count; backups stand aside. */
+    if (ret == 0)
+        ret = own(fs, 1024 / fs->block_size, 1, 0, 0, OWN_SUPER, err);
+    for (uint32_t i = 0; ret == 0 && i < fs->ndesc_blocks; i++)
+        ret = own(fs, fs->desc_blocks[i], 1, 0, i, OWN_SUPER, err);
+    return ret;
+}
+
+static int crawl_dir(struct ext4_fs *fs, uint32_t ino, const struct block_map *map,
+                     struct nf_error *err)
+{
+    for (size_t i = 0; i < map->n; i++) {
+        for (uint32_t j = 0; j < map->ext[i].len; j++) {
+            uint64_t block = map->ext[i].pblk + j;
+            const uint8_t *data = picture_block(&fs->pic, VIEW_OLD, block, err);
+            struct dirblock it;
+            struct dirblock_entry e;
+            int ret;
+
+            if (!data)
+                return err ? err->code : NF_EIO;
+            dirblock_begin(&it, data, fs->block_size, fs->filetype);
+            while ((ret = dirblock_next(&it, &e)) > 0) {
+                struct name_ref ref = {e.ino, ino, block, e.offset};
+
+                if (e.dot || e.dotdot)
+                    continue;
+                if (e.bad_name || !ext4_inode_visible(fs, e.ino) ||
+                    !ext4_inode_live(fs, VIEW_OLD, e.ino)) {
+                    ext4_oddity(fs);
+                    continue;
+                }
+                if (names_add(&fs->names, &ref) < 0)
+                    return nf_fail(err, NF_ENOMEM, "name index: out of memory");
+            }
+            if (ret < 0)
+                ext4_oddity(fs);
+        }
+    }
+    return 0;
+}
+
+static int crawl_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err)
+{
+    const uint8_t *raw = ext4_inode_raw(fs, VIEW_OLD, ino);
+    bool visible = ext4_inode_visible(fs, ino);
+    struct ext4_inode inode;
+    struct block_map map;
+    int ret = 0;
+
+    if (!raw)
+        return nf_fail(err, NF_EIO, "ext4: inode %u cannot be read", ino);
+    ext4_inode_decode(&inode, raw, fs->inode_size);
+    if (inode.attr.mode == 0 && visible)
+        return 0;
+    if (inode.file_acl)
+        ret = own(fs, inode.file_acl, 1, ino, 0, OWN_XATTR, err);
+    if (ret < 0 || (visible && !ext4_has_map(&inode)))
+        return ret;
+    ret = block_map_read(fs, VIEW_OLD, ino, &inode, &map, err);
+    for (size_t i = 0; ret == 0 && i < map.nnodes; i++)
+        ret = own(fs, map.nodes[i], 1, ino, 0, visible ? OWN_NODE : OWN_OTHER, err);
+    for (size_t i = 0; ret == 0 && i < map.n; i++) {
+        const struct map_extent *e = &map.ext[i];
+        enum owner_kind kind = OWN_OTHER;
+
+        if (ino == fs->journal_ino)
+            kind = OWN_JOURNAL;
+        else if (!visible)
+            kind = OWN_OTHER;
+        else if (ext4_is_dir(&inode))
+            kind = OWN_DIR;
+        else if (ext4_is_symlink(&inode))
+            kind = OWN_NODE;
+        else
+            kind = e->unwritten ? OWN_UNWRITTEN : OWN_DATA;
+        /* The resize inode maps descriptor blocks that have an owner already. */
+        if (ino != EXT2_RESIZE_INO)
+            ret = own(fs, e->pblk, e->len, ino, e->lblk, kind, err);
+    }
+    if (ret == 0 && visible && ext4_is_dir(&inode))
+        ret = crawl_dir(fs, ino, &map, err);
+    block_map_release(&map);
+    return ret;
+}
+
+typedef int inode_fn(struct ext4_fs *fs, uint32_t ino, struct nf_error *err);
+
+static int for_each_inode(struct ext4_fs *fs, inode_fn *fn, struct nf_error *err)
+{
+    int ret = 0;
+
+    for (uint32_t g = 0; ret == 0 && g < fs->groups; g++) {
+        for (uint32_t i = 0; ret == 0 && i < fs->inodes_per_group; i++) {
+            uint32_t ino = g * fs->inodes_per_group + i + 1;
+
+            /* Liveness looks up the descriptor and bitmap each time; both
+             * are a few cached bytes, and skipping free runs is not worth a
+             * second rule of what is live. */
+            if (!ext4_inode_live(fs, VIEW_OLD, ino))
+                continue;
+            ret = fn(fs, ino, err);
+        }
+    }
+    return ret;
+}
+
+int ext4_crawl(struct ext4_fs *fs, struct nf_error *err)
+{
+    int ret = ext4_own_groups(fs, 0, err);
+
+    return ret < 0 ? ret : for_each_inode(fs, crawl_inode, err);
+}
+
+static int snapshot_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err)
+{
+    const uint8_t *raw;
+    struct ext4_inode inode;
+    struct nf_event ev = {.inode = ino, .kind = NF_ENTRY};
+    struct block_map map = {0};
+    struct xattrs none = {0}, xattrs = {0};
+    struct paths paths = {0};
+    int ret = 0;
+
+    if (!ext4_inode_visible(fs, ino))
+        return 0;
+    raw = ext4_inode_raw(fs, VIEW_OLD, ino);
+    if (!raw)
+        return nf_fail(err, NF_EIO, "ext4: inode %u cannot be read", ino);
+    ext4_inode_decode(&inode, raw, fs->inode_size);
+    if (inode.attr.mode == 0)
+        return 0;
+    if (ext4_has_map(&inode))
+        ret = block_map_read(fs, VIEW_OLD, ino, &inode, &map, err);
+    if (ret < 0)
+        return ret;
+    paths_add_object(fs, &paths, ino);
+    ev.generation = inode.generation;
+    ev.paths = paths.list;
+    ev.npaths = paths.n;
+    ev.flags = paths.truncated ? NF_EV_TRUNCATED : 0;
+    ev.create.attr = inode.attr;
+    ev.create.valid_seq = fs->ctx.emitter->next_seq;
+    if (ext4_is_symlink(&inode)) {
+        uint64_t len = inode.attr.size;
+
+        if (!ext4_has_map(&inode)) {
+            ev.create.target = (struct nf_bytes){raw + 0x28, len < 60 ? len : 60};
+        } else if (map.n && map.ext[0].lblk == 0) {
+            const uint8_t *block = picture_block(&fs->pic, VIEW_OLD, map.ext[0].pblk, err);
+
+            if (block)
+                ev.create.target =
+                    (struct nf_bytes){block, len < fs->block_size ? len : fs->block_size};
+        }
+    }
+    ret = ext4_emit(fs, &ev, err);
+    memset(&ev.create, 0, sizeof(ev.create));
+    if (ret == 0 && ext4_is_reg(&inode))
+        ret = content_emit_all(fs, &inode, &map, &ev, err);
+    if (ret == 0)
+        ret = xattrs_read(fs, VIEW_OLD, ino, &inode, &xattrs, err);
+    if (ret == 0)
+        ret = xattrs_emit_diff(fs, &ev, &none, &xattrs, err);
+    xattrs_release(&xattrs);
+    block_map_release(&map);
+    paths_release(&paths);
+    return ret;
+}
+
+int ext4_snapshot(struct ext4_fs *fs, struct nf_error *err)
+{
+    fs->txn = 0;
+    fs->index = 0;
+    return for_each_inode(fs, snapshot_inode, err);
+}

@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The ext4 driver: attaching, and where each write goes.
+ */
+#include "bdi/ext4/ext4.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "bdi/ext4/content.h"
+#include "bdi/ext4/extents.h"
+#include "bdi/ext4/inode.h"
+#include "bdi/ext4/step.h"
+
+/* Copies of blocks changed in place that may wait for a barrier. */
+#define STAGED_MAX (64u << 20)
+
+int ext4_emit(struct ext4_fs *fs, struct nf_event *ev, struct nf_error *err)
+{
+    ev->source.partition = fs->ctx.partition;
+    memcpy(ev->source.fs_uuid, fs->uuid, 16);
+    ev->txn = fs->txn;
+    ev->index = fs->index++;
+    ev->flags |= fs->step_flags;
+    return emit(fs->ctx.emitter, ev, err);
+}
+
+void ext4_oddity(struct ext4_fs *fs)
+{
+    fs->ctx.emitter->status.oddities++;
+}
+
+static void detach(void *opaque)
+{
+    struct ext4_fs *fs = opaque;
+
+    if (!fs)
+        return;
+    if (fs->journal_open)
+        journal_release(&fs->journal);
+    if (fs->fs)
+        ext2fs_free(fs->fs);
+    ownermap_release(&fs->owners);
+    names_release(&fs->names);
+    picture_release(&fs->pic);
+    free(fs->desc_blocks);
+    free(fs);
+}
+
+static bool probe(const char *type)
+{
+    return strncmp(type, "ext", 3) == 0;
+}
+
+/* Where the log is, and what it has committed that is not home yet. */
+static int open_journal(struct ext4_fs *fs, struct nf_error *err)
+{
+    const uint8_t *raw = ext4_inode_raw(fs, VIEW_OLD, fs->journal_ino);
+    struct ext4_inode inode;
+    struct block_map map;
+    struct journal_txn txn;
+    uint32_t next = 0;
+    int ret;
+
+    if (!raw)
+        return nf_fail(err, NF_EIO, "ext4: the journal's inode cannot be read");
+    ext4_inode_decode(&inode, raw, fs->inode_size);
+    ret = block_map_read(fs, VIEW_OLD, fs->journal_ino, &inode, &map, err);
+    if (ret < 0)
+        goto out;
+    fs->pic.log = calloc(map.n ? map.n : 1, sizeof(*fs->pic.log));
+    if (!fs->pic.log) {
+        ret = nf_fail(err, NF_ENOMEM, "ext4: out of memory");
+        goto out;
+    }
+    for (size_t i = 0; i < map.n; i++) {
+        if (map.ext[i].lblk != next)
+            break;
+        fs->pic.log[fs->pic.nlog++] =
+            (struct log_extent){map.ext[i].lblk, map.ext[i].len, map.ext[i].pblk};
+        next += map.ext[i].len;
+    }
+    fs->pic.log_blocks = next;
+    ret = journal_init(&fs->journal, fs->block_size, next, picture_log_block, &fs->pic, err);
+    if (ret < 0)
+        goto out;
+    fs->journal_open = true;
+    /* Recovery, but into the overlay. */
+    while ((ret = journal_next(&fs->journal, &txn, err)) > 0) {
+        ret = picture_stage_txn(&fs->pic, &txn, err);
+        if (ret == 0)
+            ret = picture_settle(&fs->pic, err);
+        if (ret < 0)
+            break;
+    }
+out:
+    block_map_release(&map);
+    return ret;
+}
+
+static int attach(const struct fs_context *ctx, void **out, struct nf_error *err)
+{
+    struct ext4_fs *fs = calloc(1, sizeof(*fs));
+    uint8_t probe_sb[1024];
+    uint32_t log_bs;
+    int ret;
+
+    if (!fs)
+        return nf_fail(err, NF_ENOMEM, "ext4: out of memory");
+    fs->ctx = *ctx;
+    if (ctx->size < 4096) {
+        ret = nf_fail(err, NF_EFORMAT, "ext4: too small");
+        goto fail;
+    }
+    /* The block size must be known before anything is cut into blocks. */
+    ret = ctx->img->read(ctx->img, ctx->offset + 1024, probe_sb, sizeof(probe_sb), err);
+    if (ret < 0)
+        goto fail;
+    log_bs = nf_le32(probe_sb + 0x18);
+    if (nf_le16(probe_sb + 0x38) != EXT2_SUPER_MAGIC || log_bs > 6) {
+        ret = nf_fail(err, NF_EFORMAT, "ext4: no valid superblock");
+        goto fail;
+    }
+    fs->block_size = 1024u << log_bs;
+    ret = picture_init(&fs->pic, &fs->ctx, fs->block_size, ctx->size / fs->block_size, err);
+    if (ret == 0 && names_init(&fs->names) < 0)
+        ret = nf_fail(err, NF_ENOMEM, "ext4: out of memory");
+    /* As it is in place, to find the journal... */
+    if (ret == 0)
+        ret = picture_open_fs(&fs->pic, &fs->fs, err);
+    if (ret == 0)
+        ret = ext4_read_geometry(fs, err);
+    if (ret == 0)
+        ret = open_journal(fs, err);
+    if (ret < 0)
+        goto fail;
+    /* ...and again as it is with what the journal has committed. */
+    ext2fs_free(fs->fs);
+    fs->fs = NULL;
+    ret = picture_open_fs(&fs->pic, &fs->fs, err);
+    if (ret == 0)
+        ret = ext4_read_geometry(fs, err);
+    if (ret < 0)
+        goto fail;
+    ret = ownermap_init(&fs->owners, fs->blocks);
+    if (ret < 0) {
+        nf_fail(err, ret, "ext4: out of memory");
+        goto fail;
+    }
+    ret = ext4_crawl(fs, err);
+    if (ret == 0)
+        ret = ext4_emit_fs(fs, NF_FS_ATTACHED, NULL, err);
+    if (ret == 0 && ctx->emitter->opt.snapshot)
+        ret = ext4_snapshot(fs, err);
+    if (ret < 0)
+        goto fail;
+    *out = fs;
+    return 0;
+fail:
+    detach(fs);
+    return ret;
+}
+
+static bool is_metadata(enum owner_kind kind)
+{
+    return kind >= OWN_DIR && kind <= OWN_SUPER && kind != OWN_JOURNAL;
+}
+
+static bool tracked(void *opaque, uint64_t block)
+{
+    struct ext4_fs *fs = opaque;
+    struct owner_extent owner;
+
+    return ownermap_get(&fs->owners, block, &owner) && is_metadata(owner.kind);
+}
+
+/* What was changed in place, outside the journal, becomes a step of its own. */
+static int in_place_step(struct ext4_fs *fs, struct nf_error *err)
+{
+    int ret;
+
+    if (!fs->pic.staged.used)
+        return 0;
+    if (fs->in_place_super) {
+        fs->in_place_super = false;
+        ret = ext4_super_changed(fs, err);
+        if (ret < 0 || fs->gone)
+            return ret;
+    }
+    fs->txn = 0;
+    fs->step_flags = NF_EV_UNORDERED;
+    ret = step_run(fs, false, err);
+    fs->step_flags = 0;
+    return ret;
+}
+
+static int run_commits(struct ext4_fs *fs, struct nf_error *err)
+{
+    struct journal_txn txn;
+    int ret;
+
+    while (!fs->gone && (ret = journal_next(&fs->journal, &txn, err)) != 0) {
+        if (ret < 0)
+            return ret;
+        ret = in_place_step(fs, err);
+        if (ret == 0 && !fs->gone)
+            ret = picture_stage_txn(&fs->pic, &txn, err);
+        if (ret == 0 && !fs->gone) {
+            fs->txn = txn.tid;
+            ret = step_run(fs, true, err);
+        }
+        if (ret < 0)
+            return ret;
+    }
+    return 0;
+}
+
+static int reload_journal(struct ext4_fs *fs, struct nf_error *err)
+{
+    struct nf_error ignored;
+    int what = journal_reload(&fs->journal, &ignored);
+    int ret = 0;
+
+    if (what < 0) {
+        ext4_oddity(fs);
+        return 0;
+    }
+    if (what == JOURNAL_TAIL)
+        ret = picture_retire(&fs->pic, fs->journal.tail_tid, false, tracked, fs, err);
+    else if (what == JOURNAL_EMPTY)
+        ret = picture_retire(&fs->pic, 0, true, tracked, fs, err);
+    else if (what == JOURNAL_RESTART)
+        ret = picture_retire(&fs->pic, fs->journal.tail_tid, false, tracked, fs, err);
+    return ret < 0 ? ret : run_commits(fs, err);
+}
+
+static int write_log(struct ext4_fs *fs, uint64_t block, uint32_t lblk, uint32_t in, uint32_t len,
+                     const uint8_t *data, struct nf_error *err)
+{
+    int ret = picture_write_home(&fs->pic, block, in, len, data, err);
+
+    if (ret < 0)
+        return ret;
+    if (lblk == 0)
+        return reload_journal(fs, err);
+    if (journal_written(&fs->journal, lblk, picture_home(&fs->pic, block, err)))
+        return run_commits(fs, err);
+    return 0;
+}
+
+static int write_metadata(struct ext4_fs *fs, const struct owner_extent *owner, uint32_t in,
+                          uint32_t len, const uint8_t *data, struct nf_error *err)
+{
+    uint64_t block = owner->pblk;
+    struct overlay_entry *e = picture_overlay(&fs->pic, block);
+    const uint8_t *home;
+    int ret;
+
+    if (e) {
+        /* Only home changes: the picture is the log's copy until it retires. */
+        const uint8_t *copy;
+
+        ret = picture_write_home(&fs->pic, block, in, len, data, err);
+        if (ret < 0)
+            return ret;
+        home = picture_home(&fs->pic, block, err);
+        copy = picture_block(&fs->pic, VIEW_OLD, block, err);
+        e->home_written = home && copy && memcmp(home, copy, fs->block_size) == 0;
+        return 0;
+    }
+    if (!picture_present(&fs->pic, block)) {
+        /* Never read: nothing in the picture depends on what was there. A
+         * table being zeroed by lazy initialisation is the common case. */
+        if (!data)
+            return 0;
+    } else {
+        home = picture_home(&fs->pic, block, err);
+        if (home && (data ? memcmp(home + in, data, len) == 0 : nf_is_zero(home + in, len)))
+            return 0;
+    }
+    ret = picture_stage_in_place(&fs->pic, block, err);
+    if (ret == 0)
+        ret = picture_write_home(&fs->pic, block, in, len, data, err);
+    fs->in_place_super |= owner->kind == OWN_SUPER;
+    if (ret == 0 && fs->pic.staged_bytes > STAGED_MAX)
+        ret = in_place_step(fs, err);
+    return ret;
+}
+
+/* A block with a committed copy in the log, written in place: its checkpoint
+ * (metadata whose owner is gone, or file data under data=journal). */
+static int write_checkpoint(struct ext4_fs *fs, struct overlay_entry *e, uint32_t in, uint32_t len,
+                            const uint8_t *data, struct nf_error *err)
+{
+    const uint8_t *home, *copy;
+    int ret = picture_write_home(&fs->pic, e->fsblock, in, len, data, err);
+
+    if (ret < 0)
+        return ret;
+    home = picture_home(&fs->pic, e->fsblock, err);
+    copy = picture_block(&fs->pic, VIEW_OLD, e->fsblock, err);
+    e->home_written = home && copy && memcmp(home, copy, fs->block_size) == 0;
+    return 0;
+}
+
+static void hold(struct ext4_fs *fs, uint64_t offset, uint64_t len, const uint8_t *data)
+{
+    held_write(fs->ctx.held, fs->ctx.offset + offset, len, data);
+}
+
+/* [offset, +len) lies in @run: one owner, or nobody. */
+static int write_run(struct ext4_fs *fs, const struct owner_extent *run, uint64_t offset,
+                     uint64_t len, const uint8_t *data, struct nf_error *err)
+{
+    uint32_t bs = fs->block_size;
+    bool whole = run->kind == OWN_DATA || run->kind == OWN_UNWRITTEN || run->kind == OWN_NONE;
+    int ret = 0;
+
+    if (run->kind == OWN_OTHER)
+        return 0;
+    if (whole && !fs->pic.overlay.used) {
+        if (run->kind == OWN_DATA)
+            return content_overwrite(fs, run, offset, len, data, err);
+        hold(fs, offset, len, data);
+        return 0;
+    }
+    while (ret == 0 && len && !fs->gone) {
+        uint32_t in = (uint32_t)(offset % bs);
+        uint32_t n = bs - in < len ? bs - in : (uint32_t)len;
+        uint64_t skip = offset / bs - run->pblk;
+        struct owner_extent one = {run->pblk + skip, 1, run->owner,
+                                   run->logical + (uint32_t)skip, run->kind};
+        struct overlay_entry *e = whole ? picture_overlay(&fs->pic, one.pblk) : NULL;
+
+        if (e)
+            ret = write_checkpoint(fs, e, in, n, data, err);
+        else if (run->kind == OWN_DATA)
+            ret = content_overwrite(fs, &one, offset, n, data, err);
+        else if (whole)
+            hold(fs, offset, n, data);
+        else if (run->kind == OWN_JOURNAL)
+            ret = write_log(fs, one.pblk, one.logical, in, n, data, err);
+        else
+            ret = write_metadata(fs, &one, in, n, data, err);
+        offset += n;
+        len -= n;
+        data = data ? data + n : NULL;
+    }
+    return ret;
+}
+
+static int ext4_write(void *opaque, uint64_t offset, uint64_t len, const uint8_t *data,
+                      struct nf_error *err)
+{
+    struct ext4_fs *fs = opaque;
+    uint32_t bs = fs->block_size;
+    uint64_t end = offset + len, pos = offset / bs;
+    uint64_t last = (end + bs - 1) / bs;
+    struct owner_extent run;
+    int ret = 0;
+
+    last = last < fs->blocks ? last : fs->blocks;
+    while (ret == 0 && !fs->gone && ownermap_next(&fs->owners, &pos, last, &run)) {
+        uint64_t lo = run.pblk * bs > offset ? run.pblk * bs : offset;
+        uint64_t hi = (run.pblk + run.len) * bs < end ? (run.pblk + run.len) * bs : end;
+
+        ret = write_run(fs, &run, lo, hi - lo, data ? data + (lo - offset) : NULL, err);
+    }
+    return ret;
+}
+
+static int unknown(void *opaque, uint64_t offset, uint64_t len, struct nf_error *err)
+{
+    struct ext4_fs *fs = opaque;
+
+    (void)err;
+    held_forget(fs->ctx.held, fs->ctx.offset + offset, len);
+    return 0;
+}
+
+static int barrier(void *opaque, struct nf_error *err)
+{
+    return in_place_step(opaque, err);
+}
+
+static bool gone(const void *opaque)
+{
+    return ((const struct ext4_fs *)opaque)->gone;
+}
+
+const struct fs_driver ext4_driver = {
+    .name = "ext4",
+    .probe = probe,
+    .attach = attach,
+    .write = ext4_write,
+    .unknown = unknown,
+    .barrier = barrier,
+    .gone = gone,
+    .detach = detach,
+};

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One followed ext4 file system: private to bdi/ext4/.
+ */
+#ifndef BDI_EXT4_EXT4_H
+#define BDI_EXT4_EXT4_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bdi/ext4/names.h"
+#include "bdi/ext4/ownermap.h"
+#include "bdi/ext4/picture.h"
+#include "bdi/fs.h"
+
+#define EXT4_MAX_PATHS 16   /* names of one inode that an event carries */
+#define EXT4_PATH_MAX 65536 /* longer paths are cut and flagged */
+
+struct ext4_fs {
+    struct fs_context ctx;
+    struct picture pic;
+    ext2_filsys fs; /* libext2fs on the picture */
+    struct journal journal;
+    bool journal_open;
+    struct ownermap owners;
+    struct names names;
+
+    /* Geometry, from the superblock; constant but for growth. */
+    uint32_t block_size;
+    uint64_t blocks;
+    uint32_t inodes, inodes_per_group, inode_size, groups, desc_size;
+    uint32_t first_ino, journal_ino, orphan_file_ino;
+    bool filetype, group_csum;
+    uint8_t uuid[16];
+    uint64_t *desc_blocks; /* block of each run of group descriptors */
+    uint32_t ndesc_blocks;
+
+    bool gone;
+    bool in_place_super; /* the superblock was written in place since the last step */
+
+    /* The step being emitted. */
+    uint32_t txn;
+    uint32_t index;
+    uint32_t step_flags;
+    struct links *links; /* names that this step changes; null outside one */
+};
+
+/* Raw inode of @ino in @view: inode_size bytes, borrowed; null if it cannot be. */
+const uint8_t *ext4_inode_raw(struct ext4_fs *fs, enum view view, uint32_t ino);
+
+/* Is @ino in use in @view: by bitmap, group flags and itable_unused. */
+bool ext4_inode_live(struct ext4_fs *fs, enum view view, uint32_t ino);
+
+/* Is @ino one that has events: the root or an ordinary one? */
+bool ext4_inode_visible(const struct ext4_fs *fs, uint32_t ino);
+
+/* A group's descriptor in @view, or null. */
+const uint8_t *ext4_group_desc(struct ext4_fs *fs, enum view view, uint32_t group);
+uint64_t ext4_group_block_bitmap(const struct ext4_fs *fs, const uint8_t *desc);
+uint64_t ext4_group_inode_bitmap(const struct ext4_fs *fs, const uint8_t *desc);
+uint64_t ext4_group_itable(const struct ext4_fs *fs, const uint8_t *desc);
+
+/* Emit with this file system's source, the step's txn and index. */
+int ext4_emit(struct ext4_fs *fs, struct nf_event *ev, struct nf_error *err);
+
+/* Count something broken in the guest's structures. */
+void ext4_oddity(struct ext4_fs *fs);
+
+/* crawl.c: owner map and name index of the whole file system. */
+int ext4_crawl(struct ext4_fs *fs, struct nf_error *err);
+/* ENTRY rows, xattrs and contents of everything. */
+int ext4_snapshot(struct ext4_fs *fs, struct nf_error *err);
+/* Give static metadata (tables, bitmaps, descriptors) of groups from @first on
+ * to its owners. */
+int ext4_own_groups(struct ext4_fs *fs, uint32_t first, struct nf_error *err);
+
+/* super.c: feature check; fills geometry from fs->fs. */
+int ext4_read_geometry(struct ext4_fs *fs, struct nf_error *err);
+int ext4_emit_fs(struct ext4_fs *fs, enum nf_fs_state state, const char *reason,
+                 struct nf_error *err);
+/* The superblock changed: notice the end or growth of the file system. */
+int ext4_super_changed(struct ext4_fs *fs, struct nf_error *err);
+
+#endif

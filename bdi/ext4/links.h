@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Names that a step changes: removed and added directory entries, paired into
+ * creations, links, renames, exchanges and unlinks, and put in an order in
+ * which each is valid when its turn comes.
+ *
+ * The order is found by depth-first search over what must come first: a name's
+ * old holder leaves before the new one arrives, a directory is made before it
+ * is filled and emptied before it is removed, nothing moves beneath itself. A
+ * ring of renames is cut by an exchange; the rare knot that even that cannot
+ * cut (the guest must have used a name that it then gave up) by a temporary
+ * name, flagged as unordered.
+ */
+#ifndef BDI_EXT4_LINKS_H
+#define BDI_EXT4_LINKS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bdi/ext4/step.h"
+
+struct links;
+
+struct links *links_new(struct ext4_fs *fs, struct step *step);
+void links_free(struct links *l);
+
+/* A directory entry seen on the old or the new side of a changed block. Entries
+ * seen on both sides cancel out. @name must stay valid until links_free(). */
+int links_saw(struct links *l, bool new_side, uint64_t dir, struct nf_bytes name,
+              const struct name_ref *ref);
+
+/* All entries are in: pair them and take the removed names from the index. */
+int links_pair(struct links *l, struct nf_error *err);
+
+/* Emit everything. fs->links must be @l. */
+int links_emit(struct links *l, struct nf_error *err);
+
+/* Put the added names into the index. */
+int links_finish(struct links *l, struct nf_error *err);
+
+/* The @i-th name that object @key has at this moment through this step's
+ * operations (its other names are in the index). */
+bool links_current(const struct links *l, uint64_t key, size_t i, uint64_t *dir,
+                   struct nf_bytes *name);
+
+/* Did CREATE go out for new object @key? */
+bool links_created(const struct links *l, uint64_t key);
+
+#endif

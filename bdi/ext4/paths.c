@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "bdi/ext4/paths.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "bdi/ext4/dirblock.h"
+#include "bdi/ext4/links.h"
+
+/* A guest's own limit on a path is 4096; deeper trees exist, loops do not end. */
+#define MAX_DEPTH 8192
+
+void paths_clear(struct paths *p)
+{
+    p->n = 0;
+    p->used = 0;
+    p->truncated = false;
+}
+
+void paths_release(struct paths *p)
+{
+    free(p->buf);
+    memset(p, 0, sizeof(*p));
+}
+
+static bool ref_name(struct ext4_fs *fs, const struct name_ref *ref, struct nf_bytes *name)
+{
+    enum view view = fs->links ? VIEW_NEW : VIEW_OLD;
+    const uint8_t *block = picture_block(&fs->pic, view, ref->pblk, NULL);
+    struct dirblock_entry e;
+
+    if (!block || !dirblock_at(block, fs->block_size, fs->filetype, ref->offset, &e) ||
+        e.ino != ref->ino || e.bad_name)
+        return false;
+    *name = e.name;
+    return true;
+}
+
+bool paths_parent(struct ext4_fs *fs, uint64_t key, uint64_t *parent, struct nf_bytes *name)
+{
+    struct name_ref ref;
+    size_t cursor = 0;
+
+    if (fs->links && links_current(fs->links, key, 0, parent, name))
+        return true;
+    if (key & OBJECT_NEW)
+        return false;
+    while (names_next(&fs->names, (uint32_t)key, &cursor, &ref)) {
+        if (ref_name(fs, &ref, name)) {
+            *parent = ref.parent;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool paths_is_beneath(struct ext4_fs *fs, uint64_t dir, uint64_t top)
+{
+    struct nf_bytes name;
+
+    for (int depth = 0; depth < MAX_DEPTH; depth++) {
+        if (dir == top)
+            return true;
+        if (dir == EXT2_ROOT_INO || !paths_parent(fs, dir, &dir, &name))
+            return false;
+    }
+    return true; /* a loop: whatever asks must not go on */
+}
+
+static bool reserve(struct paths *p, size_t len)
+{
+    uint8_t *bigger;
+    size_t want = p->cap ? p->cap : 4096;
+
+    while (want - p->used < len)
+        want *= 2;
+    if (want == p->cap)
+        return true;
+    bigger = realloc(p->buf, want);
+    if (!bigger)
+        return false;
+    /* Earlier paths moved with their buffer. */
+    for (size_t i = 0; i < p->n; i++)
+        p->list[i].data = bigger + (p->list[i].data - p->buf);
+    p->buf = bigger;
+    p->cap = want;
+    return true;
+}
+
+bool paths_add_entry(struct ext4_fs *fs, struct paths *p, uint64_t dir, struct nf_bytes name)
+{
+    struct nf_bytes part = name;
+    uint64_t at = dir;
+    size_t len = 0;
+    uint8_t *end;
+
+    if (p->n == EXT4_MAX_PATHS) {
+        p->truncated = true;
+        return false;
+    }
+    /* Once up for the length, once more to write it from the end. */
+    for (int depth = 0;; depth++) {
+        len += part.len + 1;
+        if (at == EXT2_ROOT_INO)
+            break;
+        if (depth == MAX_DEPTH || len > EXT4_PATH_MAX) {
+            p->truncated = true;
+            return false;
+        }
+        if (!paths_parent(fs, at, &at, &part))
+            return false;
+    }
+    if (!reserve(p, len)) {
+        p->truncated = true;
+        return false;
+    }
+    end = p->buf + p->used + len;
+    part = name;
+    at = dir;
+    for (;;) {
+        end -= part.len;
+        memcpy(end, part.data, part.len);
+        *--end = '/';
+        if (at == EXT2_ROOT_INO || !paths_parent(fs, at, &at, &part))
+            break;
+    }
+    p->list[p->n++] = (struct nf_bytes){p->buf + p->used, len};
+    p->used += len;
+    return true;
+}
+
+
+static int by_path(const void *a, const void *b)
+{
+    const struct nf_bytes *x = a, *y = b;
+    size_t n = x->len < y->len ? x->len : y->len;
+    int order = n ? memcmp(x->data, y->data, n) : 0;
+
+    return order ? order : (x->len > y->len) - (x->len < y->len);
+}
+
+static bool contains(const struct paths *p, size_t upto, struct nf_bytes path)
+{
+    for (size_t i = 0; i < upto; i++) {
+        if (nf_bytes_equal(p->list[i], path))
+            return true;
+    }
+    return false;
+}
+
+static bool ref_before(const struct name_ref *a, const struct name_ref *b)
+{
+    if (a->parent != b->parent)
+        return a->parent < b->parent;
+    if (a->pblk != b->pblk)
+        return a->pblk < b->pblk;
+    return a->offset < b->offset;
+}
+
+/* The same few of many names every time, whatever the index's order. */
+static size_t first_refs(struct ext4_fs *fs, uint32_t ino, struct name_ref *out, size_t max,
+                         bool *more)
+{
+    struct name_ref ref;
+    size_t n = 0, cursor = 0;
+
+    while (names_next(&fs->names, ino, &cursor, &ref)) {
+        size_t i = n;
+
+        if (n == max) {
+            *more = true;
+            if (!ref_before(&ref, &out[n - 1]))
+                continue;
+            i = n - 1;
+        } else {
+            n++;
+        }
+        for (; i > 0 && ref_before(&ref, &out[i - 1]); i--)
+            out[i] = out[i - 1];
+        out[i] = ref;
+    }
+    return n;
+}
+
+void paths_add_object(struct ext4_fs *fs, struct paths *p, uint64_t key)
+{
+    struct name_ref refs[EXT4_MAX_PATHS];
+    size_t first = p->n, kept;
+    uint64_t dir;
+    struct nf_bytes name;
+
+    if ((key & ~OBJECT_NEW) == EXT2_ROOT_INO) {
+        if (p->n < EXT4_MAX_PATHS && reserve(p, 1)) {
+            p->buf[p->used] = '/';
+            p->list[p->n++] = (struct nf_bytes){p->buf + p->used, 1};
+            p->used++;
+        }
+        return;
+    }
+    for (size_t i = 0; fs->links && links_current(fs->links, key, i, &dir, &name); i++)
+        paths_add_entry(fs, p, dir, name);
+    if (!(key & OBJECT_NEW)) {
+        size_t n = first_refs(fs, (uint32_t)key, refs, EXT4_MAX_PATHS, &p->truncated);
+
+        for (size_t i = 0; i < n; i++) {
+            if (ref_name(fs, &refs[i], &name))
+                paths_add_entry(fs, p, refs[i].parent, name);
+        }
+    }
+    if (p->n - first > 1)
+        qsort(p->list + first, p->n - first, sizeof(p->list[0]), by_path);
+    /* What was there before the call is not said twice. */
+    kept = first;
+    for (size_t i = first; i < p->n; i++) {
+        if (!contains(p, first, p->list[i]))
+            p->list[kept++] = p->list[i];
+    }
+    p->n = kept;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * From inode to path. Names come from the directory blocks by way of the name
+ * index; while a step is being emitted, from the step's own link changes,
+ * so that a path is always the one in force between two events.
+ *
+ * An object is named by a key: its inode number, with bit 32 set for an inode
+ * that this step created under a number that was, or may have been, in use
+ * before. Outside a step key and inode number are the same.
+ */
+#ifndef BDI_EXT4_PATHS_H
+#define BDI_EXT4_PATHS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bdi/ext4/ext4.h"
+#include "common/bytes.h"
+
+#define OBJECT_NEW (1ull << 32)
+
+/* Paths built for one event, on the heap; zero-initialise before first use,
+ * reuse freely. */
+struct paths {
+    struct nf_bytes list[EXT4_MAX_PATHS];
+    size_t n;
+    bool truncated; /* a path or some names were left out */
+    uint8_t *buf;
+    size_t used, cap;
+};
+
+void paths_clear(struct paths *p);
+void paths_release(struct paths *p);
+
+/* Append the path of entry @name in directory object @dir. False (and nothing
+ * appended) if @dir does not hang from the root. */
+bool paths_add_entry(struct ext4_fs *fs, struct paths *p, uint64_t dir, struct nf_bytes name);
+
+/* Append all names of object @key that are not yet in @p, in byte order. */
+void paths_add_object(struct ext4_fs *fs, struct paths *p, uint64_t key);
+
+/* Is directory object @dir the object @top or beneath it? */
+bool paths_is_beneath(struct ext4_fs *fs, uint64_t dir, uint64_t top);
+
+/* The object that holds the (first) name of @key; false for the root and for
+ * what has no name. */
+bool paths_parent(struct ext4_fs *fs, uint64_t key, uint64_t *parent, struct nf_bytes *name);
+
+#endif

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "bdi/ext4/picture.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/bytes.h"
+
+#define PRESENT_CHUNK 32768u
+#define JBD2_MAGIC_BYTES "\xc0\x3b\x39\x98"
+
+int picture_init(struct picture *p, const struct fs_context *ctx, uint32_t block_size,
+                 uint64_t blocks, struct nf_error *err)
+{
+    memset(p, 0, sizeof(*p));
+    u64map_init(&p->overlay);
+    u64map_init(&p->staged);
+    p->ctx = ctx;
+    p->block_size = block_size;
+    p->home = ctx->shadow->map + ctx->offset;
+    if (picture_grow(p, blocks) < 0)
+        return nf_fail(err, NF_ENOMEM, "picture of %llu blocks: out of memory",
+                       (unsigned long long)blocks);
+    return 0;
+}
+
+int picture_grow(struct picture *p, uint64_t blocks)
+{
+    size_t n;
+    uint8_t **bigger;
+
+    /* The shadow maps the disk: nothing beyond it can be addressed. */
+    if (blocks > p->ctx->size / p->block_size)
+        return NF_EFORMAT;
+    n = (size_t)((blocks + PRESENT_CHUNK - 1) / PRESENT_CHUNK);
+    if (n > p->npresent) {
+        bigger = realloc(p->present, n * sizeof(*bigger));
+        if (!bigger)
+            return NF_ENOMEM;
+        memset(bigger + p->npresent, 0, (n - p->npresent) * sizeof(*bigger));
+        p->present = bigger;
+        p->npresent = n;
+    }
+    p->blocks = blocks;
+    return 0;
+}
+
+static void entry_free(struct overlay_entry *e)
+{
+    if (e) {
+        free(e->plain);
+        free(e);
+    }
+}
+
+static void staged_free(struct staged *s)
+{
+    free(s->old_copy);
+    entry_free(s->entry);
+    free(s);
+}
+
+void picture_release(struct picture *p)
+{
+    size_t pos = 0;
+    void *v;
+
+    while (u64map_next(&p->overlay, &pos, NULL, &v))
+        entry_free(v);
+    pos = 0;
+    while (u64map_next(&p->staged, &pos, NULL, &v))
+        staged_free(v);
+    u64map_release(&p->overlay);
+    u64map_release(&p->staged);
+    for (size_t i = 0; i < p->npresent; i++)
+        free(p->present[i]);
+    free(p->present);
+    free(p->log);
+    memset(p, 0, sizeof(*p));
+}
+
+bool picture_present(const struct picture *p, uint64_t block)
+{
+    const uint8_t *bits;
+
+    if (block >= p->blocks)
+        return false;
+    bits = p->present[block / PRESENT_CHUNK];
+    return bits && (bits[block % PRESENT_CHUNK / 8] >> (block % 8) & 1);
+}
+
+static int set_present(struct picture *p, uint64_t block)
+{
+    uint8_t **bits = &p->present[block / PRESENT_CHUNK];
+
+    if (!*bits) {
+        *bits = calloc(1, PRESENT_CHUNK / 8);
+        if (!*bits)
+            return NF_ENOMEM;
+    }
+    (*bits)[block % PRESENT_CHUNK / 8] |= (uint8_t)(1u << (block % 8));
+    return 0;
+}
+
+void picture_drop_home(struct picture *p, uint64_t block)
+{
+    if (!picture_present(p, block))
+        return;
+    p->present[block / PRESENT_CHUNK][block % PRESENT_CHUNK / 8] &= (uint8_t)~(1u << (block % 8));
+    shadow_punch(p->ctx->shadow, p->ctx->offset + block * p->block_size, p->block_size);
+}
+
+const uint8_t *picture_home(struct picture *p, uint64_t block, struct nf_error *err)
+{
+    uint8_t *at;
+    int ret;
+
+    if (block >= p->blocks) {
+        nf_fail(err, NF_EFORMAT, "block %llu is beyond the file system's end",
+                (unsigned long long)block);
+        return NULL;
+    }
+    at = p->home + block * p->block_size;
+    if (picture_present(p, block))
+        return at;
+    ret = p->ctx->img->read(p->ctx->img, p->ctx->offset + block * p->block_size, at,
+                            p->block_size, err);
+    if (ret < 0)
+        return NULL;
+    if (ret > 0)
+        p->stale_fetch = true;
+    p->fetched++;
+    if (set_present(p, block) < 0) {
+        nf_fail(err, NF_ENOMEM, "out of memory");
+        return NULL;
+    }
+    return at;
+}
+
+bool picture_log_map(const struct picture *p, uint32_t lblk, uint64_t *pblk)
+{
+    size_t lo = 0, hi = p->nlog;
+
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+
+        if (lblk < p->log[mid].lblk)
+            hi = mid;
+        else if (lblk - p->log[mid].lblk >= p->log[mid].len)
+            lo = mid + 1;
+        else {
+            *pblk = p->log[mid].pblk + (lblk - p->log[mid].lblk);
+            return true;
+        }
+    }
+    return false;
+}
+
+const uint8_t *picture_log_block(void *picture, uint32_t lblk)
+{
+    struct picture *p = picture;
+    uint64_t pblk;
+
+    if (!picture_log_map(p, lblk, &pblk))
+        return NULL;
+    return picture_home(p, pblk, NULL);
+}
+
+static const uint8_t *entry_content(struct picture *p, const struct overlay_entry *e)
+{
+    return e->plain ? e->plain : picture_log_block(p, e->log_block);
+}
+
+struct overlay_entry *picture_overlay(const struct picture *p, uint64_t block)
+{
+    return u64map_get(&p->overlay, block);
+}
+
+const uint8_t *picture_block(struct picture *p, enum view view, uint64_t block,
+                             struct nf_error *err)
+{
+    struct staged *s = u64map_get(&p->staged, block);
+    struct overlay_entry *e;
+
+    if (s && view == VIEW_NEW)
+        return s->new;
+    if (s && s->old)
+        return s->old;
+    e = picture_overlay(p, block);
+    if (e) {
+        const uint8_t *content = entry_content(p, e);
+
+        if (!content)
+            nf_fail(err, NF_EIO, "log block %u cannot be read", e->log_block);
+        return content;
+    }
+    return picture_home(p, block, err);
+}
+
+int picture_write_home(struct picture *p, uint64_t block, uint32_t offset, uint32_t len,
+                       const uint8_t *data, struct nf_error *err)
+{
+    uint8_t *at;
+
+    if (block >= p->blocks || offset > p->block_size || len > p->block_size - offset)
+        return nf_fail(err, NF_EINVAL, "write beyond block %llu", (unsigned long long)block);
+    at = p->home + block * p->block_size;
+    /* A part needs the rest: fetch it, unless the whole block is replaced. */
+    if (len < p->block_size && !picture_home(p, block, err))
+        return err ? err->code : NF_EIO;
+    if (set_present(p, block) < 0)
+        return nf_fail(err, NF_ENOMEM, "out of memory");
+    if (data)
+        memcpy(at + offset, data, len);
+    else
+        memset(at + offset, 0, len);
+    return 0;
+}
+
+static struct staged *stage(struct picture *p, uint64_t block, struct nf_error *err)
+{
+    struct staged *s = u64map_get(&p->staged, block);
+
+    if (s)
+        return s;
+    s = calloc(1, sizeof(*s));
+    if (!s || u64map_put(&p->staged, block, s) < 0) {
+        free(s);
+        nf_fail(err, NF_ENOMEM, "staging a step: out of memory");
+        return NULL;
+    }
+    s->fsblock = block;
+    return s;
+}
+
+int picture_stage_txn(struct picture *p, const struct journal_txn *txn, struct nf_error *err)
+{
+    for (size_t i = 0; i < txn->ntags; i++) {
+        const struct journal_tag *tag = &txn->tags[i];
+        struct overlay_entry *entry, *before;
+        struct staged *s;
+
+        if (tag->fsblock >= p->blocks)
+            continue; /* recovery would fail on it; the caller counts oddities */
+        s = stage(p, tag->fsblock, err);
+        entry = s ? calloc(1, sizeof(*entry)) : NULL;
+        if (!entry)
+            return nf_fail(err, NF_ENOMEM, "staging transaction %u: out of memory", txn->tid);
+        s->entry = entry;
+        entry->fsblock = tag->fsblock;
+        entry->tid = txn->tid;
+        entry->log_block = tag->log_block;
+        if (tag->escaped) {
+            const uint8_t *raw = picture_log_block(p, tag->log_block);
+
+            entry->plain = raw ? malloc(p->block_size) : NULL;
+            if (!entry->plain)
+                return nf_fail(err, NF_ENOMEM, "staging transaction %u: out of memory", txn->tid);
+            memcpy(entry->plain, raw, p->block_size);
+            memcpy(entry->plain, JBD2_MAGIC_BYTES, 4);
+        }
+        s->new = entry_content(p, entry);
+        if (!s->new)
+            return nf_fail(err, NF_EIO, "log block %u cannot be read", tag->log_block);
+        before = picture_overlay(p, tag->fsblock);
+        if (before)
+            s->old = entry_content(p, before);
+        else if (picture_present(p, tag->fsblock))
+            s->old = p->home + tag->fsblock * p->block_size;
+    }
+    for (size_t i = 0; i < txn->nrevokes; i++) {
+        uint64_t block = txn->revokes[i];
+        struct overlay_entry *before = picture_overlay(p, block);
+        struct staged *s;
+
+        if (!before || block >= p->blocks)
+            continue;
+        s = stage(p, block, err);
+        if (!s)
+            return NF_ENOMEM;
+        if (s->entry)
+            continue;
+        s->revoked = true;
+        s->old = entry_content(p, before);
+        s->new = picture_home(p, block, err);
+        if (!s->new)
+            return NF_EIO;
+    }
+    return 0;
+}
+
+int picture_stage_in_place(struct picture *p, uint64_t block, struct nf_error *err)
+{
+    struct staged *s;
+    const uint8_t *home;
+
+    if (u64map_get(&p->staged, block))
+        return 0; /* the oldest content is already kept */
+    home = picture_home(p, block, err);
+    s = home ? stage(p, block, err) : NULL;
+    if (!s)
+        return err ? err->code : NF_EIO;
+    s->old_copy = malloc(p->block_size);
+    if (!s->old_copy)
+        return nf_fail(err, NF_ENOMEM, "staging a step: out of memory");
+    memcpy(s->old_copy, home, p->block_size);
+    p->staged_bytes += p->block_size;
+    s->old = s->old_copy;
+    s->new = home;
+    return 0;
+}
+
+int picture_settle(struct picture *p, struct nf_error *err)
+{
+    size_t pos = 0;
+    void *v;
+    int ret = 0;
+
+    while (u64map_next(&p->staged, &pos, NULL, &v)) {
+        struct staged *s = v;
+
+        if (s->entry) {
+            entry_free(u64map_remove(&p->overlay, s->fsblock));
+            if (u64map_put(&p->overlay, s->fsblock, s->entry) < 0)
+                ret = nf_fail(err, NF_ENOMEM, "overlay: out of memory");
+            else
+                s->entry = NULL;
+        } else if (s->revoked) {
+            entry_free(u64map_remove(&p->overlay, s->fsblock));
+        }
+        staged_free(s);
+    }
+    u64map_clear(&p->staged);
+    p->staged_bytes = 0;
+    return ret;
+}
+
+int picture_retire(struct picture *p, uint32_t tid, bool all,
+                   bool (*tracked)(void *opaque, uint64_t block), void *opaque,
+                   struct nf_error *err)
+{
+    struct overlay_entry **gone;
+    size_t n = 0, pos = 0;
+    void *v;
+    int ret = 0;
+
+    if (!p->overlay.used)
+        return 0;
+    gone = malloc(p->overlay.used * sizeof(*gone));
+    if (!gone)
+        return nf_fail(err, NF_ENOMEM, "retiring the overlay: out of memory");
+    while (u64map_next(&p->overlay, &pos, NULL, &v)) {
+        struct overlay_entry *e = v;
+
+        if (all || (int32_t)(e->tid - tid) < 0)
+            gone[n++] = e;
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct overlay_entry *e = gone[i];
+        const uint8_t *was = entry_content(p, e);
+
+        if (ret == 0 && was && !e->home_written && tracked(opaque, e->fsblock)) {
+            const uint8_t *home = picture_home(p, e->fsblock, err);
+
+            if (!home) {
+                ret = err ? err->code : NF_EIO;
+            } else if (memcmp(home, was, p->block_size) != 0 &&
+                       !u64map_get(&p->staged, e->fsblock)) {
+                struct staged *s = stage(p, e->fsblock, err);
+
+                if (s) {
+                    s->old_copy = malloc(p->block_size);
+                    if (s->old_copy)
+                        memcpy(s->old_copy, was, p->block_size);
+                    s->old = s->old_copy;
+                    s->new = home;
+                }
+                if (!s || !s->old_copy)
+                    ret = nf_fail(err, NF_ENOMEM, "retiring the overlay: out of memory");
+            }
+        }
+        u64map_remove(&p->overlay, e->fsblock);
+        entry_free(e);
+    }
+    free(gone);
+    return ret;
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The picture: what the kernel would recover from the disk at this instant.
+ *
+ * Home is the shadow: metadata blocks and the log as they are in place. The
+ * overlay says which blocks have a committed copy in the log that is not (known
+ * to be) home yet; the copy itself stays in the log's blocks in the shadow. A
+ * block's content in the picture is its overlay copy, else its home copy, else
+ * it is fetched from the image once.
+ *
+ * While a step is being worked out, both its sides can be read: the staged
+ * changes hold the old and the new content of each block that the step
+ * touches. Block numbers are file system blocks.
+ */
+#ifndef BDI_EXT4_PICTURE_H
+#define BDI_EXT4_PICTURE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <ext2fs/ext2fs.h>
+
+#include "bdi/ext4/journal.h"
+#include "bdi/fs.h"
+#include "bdi/u64map.h"
+
+enum view {
+    VIEW_OLD = 0, /* before the step; the picture itself between steps */
+    VIEW_NEW = 1, /* after it */
+};
+
+/* A run of the log: log blocks [lblk, lblk + len) are at pblk. */
+struct log_extent {
+    uint32_t lblk, len;
+    uint64_t pblk;
+};
+
+struct overlay_entry {
+    uint64_t fsblock;
+    uint32_t tid;
+    uint32_t log_block;
+    bool home_written; /* home equals this copy: checkpointed */
+    uint8_t *plain;    /* owned: unescaped copy; null: read it in the log */
+};
+
+struct staged {
+    uint64_t fsblock;
+    const uint8_t *old, *new;      /* one block each; old may be null: unknown before */
+    uint8_t *old_copy;             /* owned, if old is not elsewhere */
+    struct overlay_entry *entry;   /* owned until it enters the overlay; null: in place */
+    bool revoked;                  /* overlay copy cancelled: back to home */
+};
+
+struct picture {
+    const struct fs_context *ctx;
+    uint32_t block_size;
+    uint64_t blocks;
+    uint8_t *home; /* start of the file system in the shadow's map */
+
+    uint8_t **present; /* per chunk of 32768 blocks: bitmap of blocks in home */
+    size_t npresent;
+
+    struct log_extent *log; /* sorted by lblk, gapless from 0 */
+    size_t nlog;
+    uint32_t log_blocks;
+
+    struct u64map overlay; /* fsblock -> struct overlay_entry, owned */
+    struct u64map staged;  /* fsblock -> struct staged, owned */
+    size_t staged_bytes;   /* memory held by copies */
+    enum view view;        /* which side libext2fs reads */
+    uint64_t fetched;      /* blocks read from the image */
+    bool stale_fetch;      /* such a read may have been newer than the stream */
+};
+
+int picture_init(struct picture *p, const struct fs_context *ctx, uint32_t block_size,
+                 uint64_t blocks, struct nf_error *err);
+void picture_release(struct picture *p);
+int picture_grow(struct picture *p, uint64_t blocks);
+
+/* Content of @block, borrowed until the picture changes; null with @err filled
+ * if it is outside the file system or cannot be read. */
+const uint8_t *picture_block(struct picture *p, enum view view, uint64_t block,
+                             struct nf_error *err);
+
+/* Home alone, without overlay. */
+const uint8_t *picture_home(struct picture *p, uint64_t block, struct nf_error *err);
+bool picture_present(const struct picture *p, uint64_t block);
+
+/* Part or all of a block was written in place: change home. */
+int picture_write_home(struct picture *p, uint64_t block, uint32_t offset, uint32_t len,
+                       const uint8_t *data, struct nf_error *err);
+/* The block belongs to nobody as metadata any more: give its memory back. */
+void picture_drop_home(struct picture *p, uint64_t block);
+
+/* For struct journal: content of a log block. */
+const uint8_t *picture_log_block(void *picture, uint32_t lblk);
+/* Where log block @lblk is; false beyond the log. */
+bool picture_log_map(const struct picture *p, uint32_t lblk, uint64_t *pblk);
+
+struct overlay_entry *picture_overlay(const struct picture *p, uint64_t block);
+
+/* Stage a committed transaction: copies and revokes. */
+int picture_stage_txn(struct picture *p, const struct journal_txn *txn, struct nf_error *err);
+/* Stage one block about to be changed in place; call before changing home. */
+int picture_stage_in_place(struct picture *p, uint64_t block, struct nf_error *err);
+/* The step is done: the new side becomes the picture. */
+int picture_settle(struct picture *p, struct nf_error *err);
+
+/* Entries of transactions before @tid (all, if @all) leave the overlay. One
+ * whose home differs is staged as an in-place change, if @tracked says that
+ * the block is metadata that we follow. */
+int picture_retire(struct picture *p, uint32_t tid, bool all,
+                   bool (*tracked)(void *opaque, uint64_t block), void *opaque,
+                   struct nf_error *err);
+
+/* Open libext2fs on the picture; its reads follow p->view. */
+int picture_open_fs(struct picture *p, ext2_filsys *out, struct nf_error *err);
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A step: from the staged block changes to the events that they mean.
+ *
+ * The staged blocks say which inodes were touched. Each touched inode is read
+ * on both sides; directory blocks are compared entry by entry; the differences
+ * become link operations (links.h) and content changes (content.h), in an
+ * order that a plain program can apply one after another.
+ */
+#ifndef BDI_EXT4_STEP_H
+#define BDI_EXT4_STEP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bdi/ext4/ext4.h"
+#include "bdi/ext4/extents.h"
+#include "bdi/ext4/inode.h"
+#include "bdi/ext4/paths.h"
+
+struct step_inode {
+    uint32_t ino;
+    bool old_live, new_live;
+    bool same;             /* live on both sides and the same object */
+    bool node_changed;     /* a block of its map is staged */
+    bool xattr_changed;    /* its attribute block is staged */
+    bool dir_changed;      /* a block of the directory is staged */
+    bool maps_read, map_differs;
+    struct ext4_inode old, new;
+    struct block_map old_map, new_map;
+};
+
+struct step {
+    struct u64map touched; /* ino -> struct step_inode, owned */
+    struct step_inode **order; /* the same, by inode number */
+    size_t n;
+    const struct staged **blocks; /* staged, by block number */
+    size_t nblocks;
+};
+
+/* Work out the staged changes, emit their events, and make the new side the
+ * picture. @commit: end with a COMMIT event even if nothing was emitted. */
+int step_run(struct ext4_fs *fs, bool commit, struct nf_error *err);
+
+/* Object key on either side; see paths.h. */
+static inline uint64_t step_new_key(const struct step_inode *si)
+{
+    return si->same ? si->ino : si->ino | OBJECT_NEW;
+}
+
+#endif
