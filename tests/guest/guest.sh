@@ -17,6 +17,7 @@
 # Kernel messages are in DIR/console. QEMU's process id is in guest_pid, and
 # the accelerator it uses in guest_accel.
 
+PATH=$PATH:/usr/sbin:/sbin
 guest_here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 guest_build=${NF_BUILD:-$(cd "$guest_here/../.." && pwd)/build}
 guest_qemu=${NF_QEMU:-$guest_build/qemu/bin/qemu-system-x86_64}
@@ -165,8 +166,8 @@ guest_off() {
 
 guest_kill() {
     [ -n "$guest_pid" ] || return 0
-    kill -KILL "$guest_pid" 2> /dev/null
-    wait "$guest_pid" 2> /dev/null
+    kill -KILL "$guest_pid" 2> /dev/null || true
+    wait "$guest_pid" 2> /dev/null || true
     guest_pid=
     exec {guest_ctl_in}>&- {guest_ctl_out}>&- {guest_qmp_in}>&- {guest_qmp_out}>&-
     return 0
