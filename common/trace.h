@@ -15,8 +15,11 @@
 #include "common/error.h"
 #include "common/record.h"
 
-/* No record carries more bytes than this; longer writes are several records. */
+/* No record read from a trace carries more bytes than this. */
 #define NF_TRACE_MAX_PAYLOAD (64u << 20)
+
+/* Totals are kept per record type, indexed by enum nf_record_type. */
+#define NF_TRACE_TYPES 16
 
 /* Where the records came from. */
 enum nf_trace_origin {
@@ -33,12 +36,17 @@ struct nf_trace_info {
     enum nf_trace_origin origin;
     char disk_id[64];       /* the tap's name of the disk; "" if none */
 
-    /* The rest is about what the file holds; nf_trace_create() ignores it.
-     * Known from the index; without one, 0 until the reader has met the end. */
+    /* The rest is about what the file holds; nf_trace_create() ignores it. */
     bool has_index; /* false: recording ended without nf_trace_finish() */
+    uint64_t torn;  /* without an index: bytes behind the last whole block, what
+                       a crash while recording cut off */
     uint64_t records;
     uint64_t first_seq, last_seq;
     int64_t first_ns, last_ns; /* smallest and largest record time */
+    struct { /* known only with an index, else 0 */
+        uint64_t records;
+        uint64_t bytes; /* sum of nf_record.length; saturates */
+    } totals[NF_TRACE_TYPES];
 };
 
 struct nf_trace_reader;
@@ -55,25 +63,28 @@ void nf_trace_close(struct nf_trace_reader *r); /* null is allowed */
 /* Valid as long as the reader. */
 const struct nf_trace_info *nf_trace_reader_info(const struct nf_trace_reader *r);
 
-/* The next record: 1 and @rec (its data borrowed until the next call on @r), 0
+/*
+ * The next record: 1 and @rec (its data borrowed until the next call on @r), 0
  * at the end, or negative: NF_EFORMAT where the file is damaged.  A trace whose
- * recording was cut off (no index) ends cleanly at its last whole block; see
- * nf_trace_torn().  An error is final: further calls repeat it. */
+ * recording was cut off (no index) ends cleanly after its last whole block.  An
+ * error is final: further calls repeat it.
+ *
+ * seq never decreases.  It is the same in parts of one long WRITE, and in
+ * READBACK, which has that of the record it follows.  A filtered trace has
+ * holes; where a tap lost writes there is a GAP record.
+ */
 int nf_trace_next(struct nf_trace_reader *r, struct nf_record *rec, struct nf_error *err);
 
 /* Go on with the first record whose seq is >= @seq (the end if there is none). */
 int nf_trace_seek(struct nf_trace_reader *r, uint64_t seq, struct nf_error *err);
-
-/* After the end was met: bytes behind the last whole block of a trace without
- * an index, that is, what a crash while recording cut off.  0 normally. */
-uint64_t nf_trace_torn(const struct nf_trace_reader *r);
 
 /* --- writing ------------------------------------------------------------ */
 
 /*
  * Starts a trace in a temporary file beside @path; only nf_trace_finish()
  * makes it appear there (replacing what was), so a failure leaves nothing.
- * The same info and records always give the same bytes.
+ * The same info, records and calls always give the same bytes (with the same
+ * version of libzstd).
  */
 struct nf_trace_writer *nf_trace_create(const char *path, const struct nf_trace_info *info,
                                         struct nf_error *err);
@@ -83,13 +94,15 @@ struct nf_trace_writer *nf_trace_create(const char *path, const struct nf_trace_
 struct nf_trace_writer *nf_trace_create_fd(int fd, const struct nf_trace_info *info,
                                            struct nf_error *err);
 
-/* Append one record; its data is copied.  NF_EINVAL for a record that no
- * trace can hold (unknown type, seq not above the last one, data missing or
- * longer than NF_TRACE_MAX_PAYLOAD).  After NF_EIO or NF_ENOMEM only
+/* Append one record; its data is copied.  A WRITE or READBACK longer than
+ * NF_TRACE_MAX_PAYLOAD is stored as several, of the same seq.  NF_EINVAL for a
+ * record that no trace can hold: unknown type, seq below the last one, a range
+ * beyond 2^63, data missing.  After NF_EIO or NF_ENOMEM only
  * nf_trace_discard() is useful. */
 int nf_trace_append(struct nf_trace_writer *w, const struct nf_record *rec, struct nf_error *err);
 
-/* Write out what is buffered, so that a crash from here on keeps it. */
+/* Write out what is buffered and make it durable.  Ends a block: for when the
+ * source is quiet, not for after each record. */
 int nf_trace_flush(struct nf_trace_writer *w, struct nf_error *err);
 
 /* Write the rest and the index, make the file durable and put it in its
