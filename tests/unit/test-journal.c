@@ -880,39 +880,48 @@ static void features_may_change_while_running(void **state)
     free(l.data);
 }
 
-/* test-journal --corpus DIR: the fuzz target's seeds. Byte 0: features, byte 1:
- * mode (see fuzz-journal.c); then the log's blocks. */
+/* test-journal --corpus DIR: seeds for fuzz-journal (see there for the form). */
 static int write_corpus(const char *dir)
 {
-    static const uint32_t features[] = {
-        0,
-        JLOG_REVOKE | JLOG_64BIT,
-        JLOG_REVOKE | JLOG_CSUM_V1 | JLOG_ASYNC,
-        JLOG_REVOKE | JLOG_CSUM_V2,
-        JLOG_REVOKE | JLOG_CSUM_V3 | JLOG_64BIT,
+    enum { PART = 128 };
+    static const struct {
+        uint32_t features;
+        uint8_t mode;
+    } seeds[] = {
+        {0, 0},
+        {JLOG_REVOKE | JLOG_64BIT, 1},
+        {JLOG_REVOKE | JLOG_CSUM_V1 | JLOG_ASYNC, 2},
+        {JLOG_REVOKE | JLOG_CSUM_V2, 3},
+        {JLOG_REVOKE | JLOG_CSUM_V3 | JLOG_64BIT, 2},
+        {JLOG_REVOKE | JLOG_CSUM_V3 | JLOG_64BIT | JLOG_ASYNC, 3},
     };
 
-    for (size_t f = 0; f < COUNT(features); f++) {
+    for (size_t f = 0; f < COUNT(seeds); f++) {
         struct jlog l;
         char path[4096];
         FILE *out;
-        uint8_t head[2] = {
-            (uint8_t)((features[f] & 0x1f) | (features[f] & JLOG_CSUM_V1 ? 0x80 : 0)),
-            f % 2 ? 0x05 : 0x00,
-        };
+        int bad;
 
-        jlog_init(&l, 1024, 16, features[f]);
-        jlog_super(&l, 1, 9);
-        l.at = 9;
+        jlog_init(&l, 1024, 16, seeds[f].features);
+        jlog_super(&l, 1, 12);
+        l.at = 12;
         put_usual(&l, 1);
         snprintf(path, sizeof(path), "%s/usual-%zu", dir, f);
         out = fopen(path, "wb");
-        if (!out || fwrite(head, 1, 2, out) != 2 ||
-            fwrite(l.data, 1024, l.blocks, out) != l.blocks || fclose(out) != 0) {
+        if (!out) {
             perror(path);
             return 1;
         }
+        bad = putc(seeds[f].mode, out) == EOF;
+        for (uint32_t i = 0, b = 0; i <= USUAL_BLOCKS; i++) {
+            bad |= putc((int)b, out) == EOF || fwrite(jlog_block(&l, b), PART, 1, out) != 1;
+            b = i == 0 ? 12 : b == 15 ? 1 : b + 1;
+        }
         free(l.data);
+        if (fclose(out) != 0 || bad) {
+            perror(path);
+            return 1;
+        }
     }
     return 0;
 }
