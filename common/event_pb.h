@@ -40,7 +40,7 @@ int nf_event_encode(struct nf_event_encoder *enc, const struct nf_event *ev,
 
 /*
  * The reverse. What @ev points to lives in @arena (which must have room: 32
- * times the input is always enough) or is null.
+ * times the input and 64 KiB are enough for any event that we made) or is null.
  * Returns 0; 1 for an event of a kind that this version does not know: the
  * common fields are filled, the union is not, and ev->kind has the number;
  * NF_EFORMAT for bytes that are not an event or break its rules; NF_ENOMEM
