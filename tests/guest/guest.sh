@@ -11,6 +11,8 @@
 #   guest_boot          lets it run and waits until it takes commands
 #   guest_run COMMAND   runs a line of shell in it; prints what it prints,
 #                       returns its status (125: no answer in time)
+#   guest_script FILE ARGUMENTS
+#                       runs a shell script of the host's in it
 #   guest_off           syncs, powers it off and waits for its end
 #   guest_kill          ends it at once, if it still runs
 #
@@ -171,4 +173,12 @@ guest_kill() {
     guest_pid=
     exec {guest_ctl_in}>&- {guest_ctl_out}>&- {guest_qmp_in}>&- {guest_qmp_out}>&-
     return 0
+}
+
+# guest_script FILE ARGUMENTS: runs a script of the host's in the guest.
+guest_script() {
+    local file=$1
+    shift
+    guest_run "echo $(base64 -w 0 "$file") | base64 -d > /tmp/script" &&
+        guest_run "sh /tmp/script $*"
 }
