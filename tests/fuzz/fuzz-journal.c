@@ -6,7 +6,9 @@
  * first 128 bytes; the rest of the block is zero. Number 0 is the superblock.
  * Mode bit 0 makes any block whose type is that of a control block one of the
  * expected transaction; bit 1 puts right all checksums of that transaction
- * when a commit block is written; bit 2 has one block that cannot be read.
+ * when a commit block is written; bit 2 has one block that cannot be read;
+ * bit 3, with bit 1, spoils the block that the upper four bits name before the
+ * transaction is complete, and repairs it afterwards.
  * The superblock's checksum is always put right.
  *
  * Beside memory errors this finds: lists that break their promises, and a
@@ -21,7 +23,7 @@
 #include "tests/models/journal-log.h"
 
 enum { BLOCK = 1024, BLOCKS = 16, PART = 128, UNREADABLE = 5 };
-enum { MODE_HEADERS = 1, MODE_CHECKSUMS = 2, MODE_UNREADABLE = 4 };
+enum { MODE_HEADERS = 1, MODE_CHECKSUMS = 2, MODE_UNREADABLE = 4, MODE_SPOIL = 8 };
 
 #define CHECK(x)                                                                                   \
     do {                                                                                           \
@@ -145,6 +147,7 @@ static void seal_transaction(struct fuzz *f)
     struct jlog *l = &f->log;
     uint32_t lblk = f->j.next_block, tid = f->j.next_tid, chain[BLOCKS], n = 0;
     unsigned left = BLOCKS;
+    uint8_t *spoilt = jlog_block(l, f->mode >> 4);
 
     l->v1 = ~0u;
     while (lblk != 0 && n < BLOCKS && left > 0) {
@@ -172,9 +175,17 @@ static void seal_transaction(struct fuzz *f)
         }
     }
     /* All of these are writes; forget nothing of what was changed above. */
+    if (f->mode & MODE_SPOIL) {
+        spoilt[19] ^= 8; /* in a descriptor: the flag of a last tag */
+        (void)journal_written(&f->j, f->mode >> 4, spoilt);
+    }
     for (uint32_t i = 0; i < n; i++)
         (void)journal_written(&f->j, chain[i], jlog_block(l, chain[i]));
     drain(f);
+    if (f->mode & MODE_SPOIL) {
+        spoilt[19] ^= 8;
+        written(f, f->mode >> 4);
+    }
 }
 
 static void write_super(struct fuzz *f, const uint8_t *part)
