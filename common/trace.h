@@ -34,7 +34,7 @@ struct nf_trace_info {
     uint64_t disk_size;     /* bytes, when the trace began */
     int64_t created_ns;     /* Unix ns when recording began; 0: not known */
     enum nf_trace_origin origin;
-    char disk_id[64];       /* the tap's name of the disk; "" if none */
+    char disk_id[256];      /* the tap's name of the disk; "" if none */
 
     /* The rest is about what the file holds; nf_trace_create() ignores it. */
     bool has_index; /* false: recording ended without nf_trace_finish() */
@@ -71,7 +71,8 @@ const struct nf_trace_info *nf_trace_reader_info(const struct nf_trace_reader *r
  *
  * seq never decreases.  It is the same in parts of one long WRITE, and in
  * READBACK, which has that of the record it follows.  A filtered trace has
- * holes; where a tap lost writes there is a GAP record.
+ * holes; where a tap lost writes there is a GAP record.  A FAILED write has no
+ * data.
  */
 int nf_trace_next(struct nf_trace_reader *r, struct nf_record *rec, struct nf_error *err);
 

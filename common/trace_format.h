@@ -18,7 +18,7 @@
 /* Header. A first byte above 0x7f and both line ends show transfers as text. */
 #define NF_TRACE_MAGIC "\x8eNFT\r\n\x1a\n"
 #define NF_TRACE_VERSION 1
-#define NF_TRACE_HEADER 128
+#define NF_TRACE_HEADER 320
 enum nf_trace_header_pos {
     NF_TH_MAGIC = 0,    /* 8 bytes */
     NF_TH_VERSION = 8,  /* u16 */
@@ -27,9 +27,9 @@ enum nf_trace_header_pos {
     NF_TH_EPOCH = 16,   /* 16 bytes */
     NF_TH_SIZE = 32,    /* u64 */
     NF_TH_CREATED = 40, /* s64 */
-    NF_TH_DISK = 48,    /* 64 bytes, NUL-padded, the last one NUL */
-    NF_TH_ZERO = 112,   /* 12 bytes */
-    NF_TH_CRC = 124,    /* u32 */
+    NF_TH_DISK = 48,    /* 256 bytes, NUL-padded, the last one NUL */
+    NF_TH_ZERO = 304,   /* 12 bytes */
+    NF_TH_CRC = 316,    /* u32 */
 };
 
 /* Block header, of data blocks and of the index block. */
@@ -50,7 +50,7 @@ enum nf_trace_block_pos {
     NF_TB_CRC = 60,       /* u32 */
 };
 
-/* A record in a data block; the payload follows where the type has one. */
+/* A record in a data block; its payload follows where it has one. */
 #define NF_TRACE_RECORD 48
 enum nf_trace_record_pos {
     NF_TR_TYPE = 0,    /* u32 */
@@ -97,15 +97,17 @@ struct nf_trace_block {
     int64_t first_ns, last_ns;
 };
 
-static inline bool nf_trace_has_payload(uint32_t type)
+/* A write that failed left nothing that could be known. */
+static inline bool nf_trace_has_payload(uint32_t type, uint32_t flags)
 {
-    return type == NF_REC_WRITE || type == NF_REC_READBACK;
+    return type == NF_REC_READBACK || (type == NF_REC_WRITE && !(flags & NF_REC_FAILED));
 }
 
 /* Does @offset..@offset+@length mean a range of the disk, for this type? */
 static inline bool nf_trace_has_range(uint32_t type)
 {
-    return nf_trace_has_payload(type) || type == NF_REC_ZERO || type == NF_REC_DISCARD;
+    return type == NF_REC_WRITE || type == NF_REC_READBACK || type == NF_REC_ZERO ||
+           type == NF_REC_DISCARD;
 }
 
 /* May a trace hold a record with these values?  Ranges and sizes stay below

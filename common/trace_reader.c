@@ -106,7 +106,7 @@ static int read_header(struct nf_trace_reader *r, struct nf_error *err)
                        nf_le16(head + NF_TH_VERSION), NF_TRACE_VERSION);
     if (nf_le32(head + NF_TH_CRC) != nf_crc32c(0, head, NF_TH_CRC))
         return nf_fail(err, NF_EFORMAT, "trace: damaged header (wrong checksum)");
-    if (nf_le16(head + NF_TH_LENGTH) != NF_TRACE_HEADER || head[NF_TH_DISK + 63] != 0 ||
+    if (nf_le16(head + NF_TH_LENGTH) != NF_TRACE_HEADER || head[NF_TH_DISK + 255] != 0 ||
         nf_le64(head + NF_TH_SIZE) > INT64_MAX ||
         !nf_is_zero(head + NF_TH_ZERO, NF_TH_CRC - NF_TH_ZERO))
         return nf_fail(err, NF_EFORMAT, "trace: impossible values in its header");
@@ -114,7 +114,7 @@ static int read_header(struct nf_trace_reader *r, struct nf_error *err)
     r->info.disk_size = nf_le64(head + NF_TH_SIZE);
     r->info.created_ns = (int64_t)nf_le64(head + NF_TH_CREATED);
     r->info.origin = (enum nf_trace_origin)nf_le32(head + NF_TH_ORIGIN);
-    memcpy(r->info.disk_id, head + NF_TH_DISK, 64);
+    memcpy(r->info.disk_id, head + NF_TH_DISK, 256);
     return NF_OK;
 }
 
@@ -497,7 +497,7 @@ static int decode(struct nf_trace_reader *r, struct nf_record *rec, struct nf_er
                        (ull)rec->seq);
     r->pos += NF_TRACE_RECORD;
     avail -= NF_TRACE_RECORD;
-    if (nf_trace_has_payload(type)) {
+    if (nf_trace_has_payload(type, rec->flags)) {
         if (rec->length > avail || rec->length > NF_TRACE_MAX_PAYLOAD)
             return nf_fail(err, NF_EFORMAT, "trace: record %llu is longer than its block",
                            (ull)rec->seq);

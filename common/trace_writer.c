@@ -241,7 +241,7 @@ static int append_part(struct nf_trace_writer *w, const struct nf_record *rec, u
                        size_t payload, struct nf_error *err)
 {
     uint8_t *p;
-    uint64_t length = nf_trace_has_payload(rec->type) ? payload : rec->length;
+    uint64_t length = nf_trace_has_payload(rec->type, rec->flags) ? payload : rec->length;
     int ret;
 
     if (w->plain_len > 0 && w->plain_len + NF_TRACE_RECORD + payload > NF_TRACE_BLOCK_TARGET) {
@@ -291,7 +291,7 @@ int nf_trace_append(struct nf_trace_writer *w, const struct nf_record *rec, stru
     if (w->any && rec->seq < w->last_seq)
         return nf_fail(err, NF_EINVAL, "write trace: record %llu comes after %llu",
                        (unsigned long long)rec->seq, (unsigned long long)w->last_seq);
-    if (!nf_trace_has_payload(rec->type)) {
+    if (!nf_trace_has_payload(rec->type, rec->flags)) {
         ret = append_part(w, rec, 0, 0, err);
     } else {
         if (rec->length > 0 && !rec->data)

@@ -29,7 +29,7 @@ static const struct nf_record all[] = {
     { .seq = 4, .type = NF_REC_ZERO, .offset = 8192, .length = 1 << 16, .flags = NF_REC_UNMAP },
     { .seq = 5, .type = NF_REC_DISCARD, .offset = 0, .length = 1 << 20, .time_ns = 6 },
     { .seq = 6, .type = NF_REC_FLUSH, .time_ns = 7, .aux = 4 },
-    { .seq = 7, .type = NF_REC_WRITE, .offset = 0, .length = 2, .data = payload,
+    { .seq = 7, .type = NF_REC_WRITE, .offset = 0, .length = 4096,
       .flags = NF_REC_FAILED },
     { .seq = 7, .type = NF_REC_READBACK, .offset = 0, .length = 512, .data = payload },
     { .seq = 8, .type = NF_REC_RESIZE, .length = 2 << 20 },
@@ -135,7 +135,7 @@ static void round_trip(void **state)
             assert_int_equal(info->first_ns, -7);
             assert_int_equal(info->last_ns, INT64_MAX);
             assert_int_equal(info->totals[NF_REC_WRITE].records, finished ? 3 : 0);
-            assert_int_equal(info->totals[NF_REC_WRITE].bytes, finished ? 515 : 0);
+            assert_int_equal(info->totals[NF_REC_WRITE].bytes, finished ? 4609 : 0);
             for (size_t i = 0; i < NALL; i++) {
                 assert_int_equal(nf_trace_next(r, &rec, &err), 1);
                 assert_record(&rec, &all[i]);
@@ -229,7 +229,7 @@ static void every_truncation(void **state)
     for (size_t cut = 0; cut < len; cut++) {
         int ret = read_through(bytes, cut, &records, &torn);
 
-        if (cut < 128) {
+        if (cut < 320) {
             assert_int_equal(ret, NF_EFORMAT);
             continue;
         }
