@@ -99,7 +99,7 @@ void nf_apply_free(struct nf_apply *a)
     nf_apply_file_close(a, NULL);
     nf_beneath_release(&a->tree);
     nf_inode_map_release(&a->inodes);
-    nf_buffer_release(&a->scratch);
+    free(a->piece);
     free(a);
 }
 

@@ -203,7 +203,7 @@ static int copy_piece(struct nf_apply *a, int fd, uint64_t from, uint64_t to, si
     size_t got = 0;
 
     while (got < n) {
-        ssize_t r = pread(fd, a->scratch.data + got, n - got, (off_t)(from + got));
+        ssize_t r = pread(fd, a->piece + got, n - got, (off_t)(from + got));
 
         if (r < 0 && errno == EINTR)
             continue;
@@ -211,7 +211,7 @@ static int copy_piece(struct nf_apply *a, int fd, uint64_t from, uint64_t to, si
             return -1;
         got += (size_t)r;
     }
-    return write_at(a, fd, a->scratch.data, n, to);
+    return write_at(a, fd, a->piece, n, to);
 }
 
 /* Copy one run of data by @shift; backwards if it moves up, as memmove does. */
@@ -236,8 +236,9 @@ static int move_range(struct nf_apply *a, int fd, uint64_t from, uint64_t to, ui
     uint64_t edge;
     int rc = -1;
 
-    nf_buffer_clear(&a->scratch);
-    if (!nf_buffer_reserve(&a->scratch, PIECE) || find_data(fd, from, from + len, &x) < 0)
+    if (!a->piece && !(a->piece = malloc(PIECE)))
+        return -1;
+    if (find_data(fd, from, from + len, &x) < 0)
         goto out;
     /* Holes are moved as holes: each gap between two runs is zeroed at its new
      * place right before the run beyond it, in the order that never touches

@@ -10,7 +10,6 @@
 #include <sys/types.h>
 #include <time.h>
 
-#include "common/buffer.h"
 #include "consumers/apply.h"
 #include "consumers/beneath.h"
 #include "consumers/inode_map.h"
@@ -34,7 +33,7 @@ struct nf_apply {
     struct nf_apply_stats stats;
     struct nf_inode_map inodes;
     struct nf_apply_file file;
-    struct nf_buffer scratch;
+    uint8_t *piece; /* for copying within a file; null until needed */
 };
 
 /* --- apply.c --- */

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tests/oracle/checkpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/loop.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+
+extern char **environ;
+
+int checkpoint_init(struct checkpoint *c, const char *dir, struct nf_error *err)
+{
+    *c = (struct checkpoint){ .root = -1 };
+    snprintf(c->copy, sizeof(c->copy), "%s/recovered.img", dir);
+    snprintf(c->mount, sizeof(c->mount), "%s/recovered", dir);
+    if (mkdir(c->mount, 0700) < 0)
+        return nf_fail(err, NF_EIO, "mkdir %s: %s", c->mount, strerror(errno));
+    return 0;
+}
+
+static int copy_sparse(int from, const char *path, struct nf_error *err)
+{
+    static uint8_t buf[1 << 20];
+    NF_AUTO_CLOSE int to = open(path, O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600);
+    struct stat st;
+    off_t pos = 0;
+
+    if (to < 0 || fstat(from, &st) < 0 || ftruncate(to, st.st_size) < 0)
+        return nf_fail(err, NF_EIO, "%s: %s", path, strerror(errno));
+    while (pos < st.st_size) {
+        off_t data = lseek(from, pos, SEEK_DATA), hole;
+
+        if (data < 0)
+            break;
+        hole = lseek(from, data, SEEK_HOLE);
+        for (pos = data; pos < hole;) {
+            size_t want = (size_t)(hole - pos) < sizeof(buf) ? (size_t)(hole - pos) : sizeof(buf);
+            ssize_t n = pread(from, buf, want, pos);
+
+            if (n <= 0 || pwrite(to, buf, (size_t)n, pos) != n)
+                return nf_fail(err, NF_EIO, "copy to %s: %s", path, strerror(errno));
+            pos += n;
+        }
+    }
+    return 0;
+}
+
+static int recover(const char *path, uint64_t offset, struct nf_error *err)
+{
+    char target[400], log[400];
+    char *argv[] = { (char *)"e2fsck", (char *)"-y", (char *)"-E", (char *)"journal_only", target,
+                     NULL };
+    posix_spawn_file_actions_t actions;
+    pid_t pid;
+    int status, rc;
+
+    snprintf(target, sizeof(target), "%s?offset=%" PRIu64, path, offset);
+    if (offset == 0)
+        snprintf(target, sizeof(target), "%s", path);
+    snprintf(log, sizeof(log), "%s.e2fsck", path);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 1, log, O_CREAT | O_TRUNC | O_WRONLY, 0600);
+    posix_spawn_file_actions_adddup2(&actions, 1, 2);
+    rc = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    if (rc != 0)
+        return nf_fail(err, NF_EIO, "e2fsck: %s", strerror(rc));
+    if (waitpid(pid, &status, 0) < 0)
+        return nf_fail(err, NF_EIO, "e2fsck: %s", strerror(errno));
+    if (!WIFEXITED(status) || (WEXITSTATUS(status) & ~3))
+        return nf_fail(err, NF_EFORMAT, "e2fsck -E journal_only failed with %d, see %s",
+                       WIFEXITED(status) ? WEXITSTATUS(status) : -1, log);
+    unlink(log);
+    return 0;
+}
+
+/* A loop device over @file that goes away with its last user. */
+static int loop_open(const char *file, uint64_t offset, char path[40], struct nf_error *err)
+{
+    NF_AUTO_CLOSE int ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+    NF_AUTO_CLOSE int img = open(file, O_RDONLY | O_CLOEXEC);
+
+    if (ctl < 0 || img < 0)
+        return nf_fail(err, NF_EIO, "%s: %s", ctl < 0 ? "/dev/loop-control" : file,
+                       strerror(errno));
+    for (int tries = 0; tries < 100; tries++) {
+        struct loop_config config = {
+            .fd = (uint32_t)img,
+            .info = { .lo_offset = offset, .lo_flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR },
+        };
+        int n = ioctl(ctl, LOOP_CTL_GET_FREE), fd;
+
+        if (n < 0)
+            return nf_fail(err, NF_EIO, "no free loop device: %s", strerror(errno));
+        snprintf(path, 40, "/dev/loop%d", n);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd >= 0 && ioctl(fd, LOOP_CONFIGURE, &config) == 0)
+            return fd;
+        if (fd >= 0)
+            close(fd);
+        /* Somebody else took it first. */
+        if (fd >= 0 && errno != EBUSY)
+            break;
+        usleep(10000);
+    }
+    return nf_fail(err, NF_EIO, "loop device for %s: %s", file, strerror(errno));
+}
+
+int checkpoint_take(struct checkpoint *c, int disk_fd, uint64_t offset, struct nf_error *err)
+{
+    NF_AUTO_CLOSE int loop = -1;
+    char device[40];
+    int rc;
+
+    checkpoint_drop(c);
+    rc = copy_sparse(disk_fd, c->copy, err);
+    if (rc == 0)
+        rc = recover(c->copy, offset, err);
+    if (rc < 0)
+        return rc;
+    loop = loop_open(c->copy, offset, device, err);
+    if (loop < 0)
+        return loop;
+    if (mount(device, c->mount, "ext4", MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0)
+        return nf_fail(err, NF_EIO, "mount the recovered image: %s", strerror(errno));
+    c->mounted = true;
+    c->root = open(c->mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (c->root < 0)
+        return nf_fail(err, NF_EIO, "%s: %s", c->mount, strerror(errno));
+    return 0;
+}
+
+void checkpoint_drop(struct checkpoint *c)
+{
+    if (c->root >= 0)
+        close(c->root);
+    c->root = -1;
+    if (c->mounted)
+        umount2(c->mount, MNT_DETACH);
+    c->mounted = false;
+}
+
+void checkpoint_release(struct checkpoint *c)
+{
+    checkpoint_drop(c);
+    rmdir(c->mount);
+    unlink(c->copy);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the kernel would recover from a disk: a copy of the image gets its
+ * journal replayed by e2fsck and is mounted read-only over a read-only loop
+ * device, so that nothing else is changed.  Needs root and loop devices.
+ */
+#ifndef NF_CHECKPOINT_H
+#define NF_CHECKPOINT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/error.h"
+
+struct checkpoint {
+    char copy[300];  /* file */
+    char mount[300]; /* directory */
+    bool mounted;
+    int root;        /* of the mounted tree; -1 if not mounted */
+};
+
+/* In the directory @dir, which must exist and be ours alone. */
+int checkpoint_init(struct checkpoint *c, const char *dir, struct nf_error *err);
+
+/* Copy @disk_fd and mount what the file system at @offset recovers to. */
+int checkpoint_take(struct checkpoint *c, int disk_fd, uint64_t offset, struct nf_error *err);
+
+/* Unmount. The copy stays until the next one. */
+void checkpoint_drop(struct checkpoint *c);
+
+/* Unmount and remove everything. */
+void checkpoint_release(struct checkpoint *c);
+
+#endif

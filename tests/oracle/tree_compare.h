@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Are two directory trees the same? Names, types, permission bits, owners,
+ * device numbers, sizes, numbers of links and which names are links of one
+ * file, modification times, extended attributes, link targets, contents.
+ * Not compared: sizes and link counts of directories, access and change
+ * times, inode numbers. Needs root (xattrs of all namespaces).
+ */
+#ifndef NF_TREE_COMPARE_H
+#define NF_TREE_COMPARE_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "common/error.h"
+
+struct tree_compare_options {
+    FILE *report;      /* a line per difference */
+    unsigned max;      /* lines at most; what is beyond is only counted */
+    const char *names[2]; /* what to call the two, "image" and "mirror" */
+    int fill; /* do not compare contents and times of files: copy contents from a to b, keeping b's
+                 times. For the start, since a snapshot's rows carry no content. */
+};
+
+struct tree_compare_result {
+    uint64_t paths;       /* met in both */
+    uint64_t bytes;       /* of content compared */
+    uint64_t differences;
+};
+
+/* Compare the directories @a and @b. 0 (see @result), or negative if one of
+ * them could not be read. */
+int tree_compare(int a, int b, const struct tree_compare_options *opt,
+                 struct tree_compare_result *result, struct nf_error *err);
+
+#endif
