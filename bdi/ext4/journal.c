@@ -115,8 +115,7 @@ static int read_super(struct journal *j, struct nf_error *err)
         return nf_fail(err, NF_EFORMAT, "journal claims %u blocks, its inode has %u", maxlen,
                        j->blocks);
     if (j->first == 0 || j->first >= maxlen)
-        return nf_fail(err, NF_EFORMAT, "journal's log area [%u, %u) is invalid", j->first,
-                       maxlen);
+        return nf_fail(err, NF_EFORMAT, "journal's log area [%u, %u) is invalid", j->first, maxlen);
     if (j->tail_block != 0 && (j->tail_block < j->first || j->tail_block >= maxlen))
         return nf_fail(err, NF_EFORMAT, "journal starts at block %u, outside its log [%u, %u)",
                        j->tail_block, j->first, maxlen);

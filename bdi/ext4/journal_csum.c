@@ -67,8 +67,8 @@ bool journal_commit_csum_ok(const struct journal *j, const uint8_t *block)
         return true;
     if (found == crc_with_hole(j->csum_seed, block, j->block_size, COMMIT_CHECKSUM))
         return true;
-    /* A device may have written only the first sector of the block, and kernels
-     * since 6.13 accept that: the header is all there is to a commit block. */
+    /* A device may have written only the first sector of the block, and recent
+     * kernels accept that: the header is all there is to a commit block. */
     crc = crc_with_hole(j->csum_seed, block, COMMIT_HEADER_LEN, COMMIT_CHECKSUM);
     return found == crc_zeros(crc, j->block_size - COMMIT_HEADER_LEN);
 }

@@ -14,7 +14,6 @@
 
 /* Layout facts of jbd2; everything is big-endian. */
 enum {
-    JBD_MAGIC_LEN = 4,
     JBD_HEADER_LEN = 12,        /* magic, block type, sequence */
     JBD_REVOKE_HEADER_LEN = 16, /* and the number of bytes used */
     JBD_TAIL_LEN = 4,           /* checksum at the end of descriptors and revokes */
@@ -45,10 +44,9 @@ struct journal_scratch {
      * commit blocks it met, as distances, ascending. */
     uint32_t *control;
     size_t ncontrol, control_room;
-    uint32_t stop;     /* distance at which that walk could not go on */
-    bool complete;     /* it ended at a commit block; some checksum failed */
-    bool stop_is_any;  /* complete, and the checksum does not say which block */
-    bool fresh;        /* nothing was walked since next_block was set */
+    uint32_t stop;    /* distance at which that walk could not go on */
+    bool stop_is_any; /* the chain is complete, its v1 checksum wrong: any block may be it */
+    bool fresh;       /* nothing was walked since next_block was set */
 
     /* Checksum of log block n, tagged with CACHE_KNOWN; only while a complete
      * transaction has bad checksums, so that a commit block written before its

@@ -71,7 +71,7 @@ void journal_scan_reset(struct journal *j)
 
     s->ncontrol = 0;
     s->stop = 0;
-    s->complete = s->stop_is_any = false;
+    s->stop_is_any = false;
     s->fresh = true;
     journal_cache_drop(j);
 }
@@ -184,7 +184,7 @@ static int walk(struct journal *j, struct nf_error *err)
     uint64_t dist = 0;
 
     s->ncontrol = 0;
-    s->complete = s->stop_is_any = s->fresh = false;
+    s->stop_is_any = s->fresh = false;
     while (dist < span(j)) {
         const uint8_t *block = read_at(j, (uint32_t)dist);
         uint32_t type = control_type(j, block);
@@ -202,7 +202,6 @@ static int walk(struct journal *j, struct nf_error *err)
         }
         s->control[s->ncontrol++] = (uint32_t)dist;
         if (type == JBD_COMMIT) {
-            s->complete = true;
             return 1;
         }
         dist += 1;

@@ -27,9 +27,9 @@ struct jlog {
     uint32_t block_size, blocks, first;
     uint32_t features;
     uint8_t uuid[16];
-    uint32_t tid;  /* of the transaction being written */
-    uint32_t at;   /* log block to write next */
-    uint32_t v1;   /* v1 checksum so far */
+    uint32_t tid; /* of the transaction being written */
+    uint32_t at;  /* log block to write next */
+    uint32_t v1;  /* v1 checksum so far */
 };
 
 static inline void jlog_put16(uint8_t *p, uint32_t v)

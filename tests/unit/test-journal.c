@@ -894,8 +894,8 @@ static int write_corpus(const char *dir)
         {JLOG_REVOKE | JLOG_CSUM_V2, 3},
         {JLOG_REVOKE | JLOG_CSUM_V3 | JLOG_64BIT, 2},
         {JLOG_REVOKE | JLOG_CSUM_V3 | JLOG_64BIT | JLOG_ASYNC, 3},
-        {JLOG_REVOKE | JLOG_CSUM_V1, 0xda},             /* a copy spoilt */
-        {JLOG_REVOKE | JLOG_CSUM_V2, 0xea},             /* another */
+        {JLOG_REVOKE | JLOG_CSUM_V1, 0xda},              /* a copy spoilt */
+        {JLOG_REVOKE | JLOG_CSUM_V2, 0xea},              /* another */
         {JLOG_REVOKE | JLOG_CSUM_V3 | JLOG_64BIT, 0xca}, /* a descriptor */
         {JLOG_REVOKE, 0xca},
     };
