@@ -2,7 +2,7 @@
 /*
  * What a held cache without a limit would know of the first MODEL_BYTES of a
  * disk: every byte and whether it is known. The unit test and the fuzz target
- * drive this and the real one alike.
+ * drive this and the real one alike. Offsets and lengths are multiples of 512.
  */
 #ifndef TESTS_HELD_MODEL_H
 #define TESTS_HELD_MODEL_H
@@ -41,17 +41,20 @@ static inline void model_write(struct held_model *m, uint64_t offset, uint64_t l
                                const uint8_t *data)
 {
     model_clip(offset, &length);
-    for (uint64_t i = 0; i < length; i++) {
-        m->byte[offset + i] = data ? data[i] : 0;
-        m->known[(offset + i) / 512] = true;
-    }
+    if (length == 0)
+        return;
+    if (data)
+        memcpy(m->byte + offset, data, length);
+    else
+        memset(m->byte + offset, 0, length);
+    memset(m->known + offset / 512, true, length / 512);
 }
 
 static inline void model_forget(struct held_model *m, uint64_t offset, uint64_t length)
 {
     model_clip(offset, &length);
-    for (uint64_t i = 0; i < length; i++)
-        m->known[(offset + i) / 512] = false;
+    if (length > 0)
+        memset(m->known + offset / 512, false, length / 512);
 }
 
 /*
@@ -62,8 +65,9 @@ static inline void model_forget(struct held_model *m, uint64_t offset, uint64_t 
 static inline void model_compare(const struct held_model *m, struct held *h, uint64_t offset,
                                  uint64_t length, bool complete)
 {
-    uint64_t end;
+    static const uint8_t zeros[512];
     struct held_run r, before = {0};
+    uint64_t end;
 
     model_clip(offset, &length);
     end = offset + length;
@@ -75,13 +79,14 @@ static inline void model_compare(const struct held_model *m, struct held *h, uin
         /* Two runs of one state in a row: only bytes, only at a page's edge. */
         MODEL_CHECK(before.length == 0 || before.state != r.state ||
                     (r.state == HELD_BYTES && offset % 4096 == 0));
-        for (uint64_t i = 0; i < r.length; i++) {
+        for (uint64_t i = 0; i < r.length; i += 512) {
             bool known = m->known[(offset + i) / 512];
+            const uint8_t *want = m->byte + offset + i;
 
             if (r.state == HELD_UNKNOWN)
                 MODEL_CHECK(!complete || !known);
             else
-                MODEL_CHECK(known && (r.data ? r.data[i] : 0) == m->byte[offset + i]);
+                MODEL_CHECK(known && memcmp(r.data ? r.data + i : zeros, want, 512) == 0);
         }
         before = r;
         offset += r.length;
