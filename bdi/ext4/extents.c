@@ -18,8 +18,17 @@ static int grow_array(void **array, size_t *cap, size_t elem)
     return 0;
 }
 
+/* 1: stop, the map is damaged from here on. */
 static int add_node(struct block_map *m, uint64_t block)
 {
+    /* A map that leads back to a node that it passed could be made to look
+     * endless with a few blocks. */
+    if (u64map_get(&m->seen, block)) {
+        m->damaged = true;
+        return 1;
+    }
+    if (u64map_put(&m->seen, block, m) < 0)
+        return NF_ENOMEM;
     if (m->nnodes == m->nodes_cap && grow_array((void **)&m->nodes, &m->nodes_cap, 8) < 0)
         return NF_ENOMEM;
     m->nodes[m->nnodes++] = block;
@@ -152,6 +161,7 @@ int block_map_read(struct ext4_fs *fs, enum view view, uint32_t ino,
         ret = read_extents(fs, view, ino, inode, out);
     else
         ret = read_indirect(fs, view, inode, out);
+    u64map_release(&out->seen);
     if (out->damaged)
         ext4_oddity(fs);
     return ret < 0 ? nf_fail(err, ret, "block map of inode %u: out of memory", ino) : 0;

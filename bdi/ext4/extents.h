@@ -13,6 +13,7 @@
 
 #include "bdi/ext4/ext4.h"
 #include "bdi/ext4/inode.h"
+#include "bdi/u64map.h"
 
 struct map_extent {
     uint32_t lblk, len; /* file blocks */
@@ -23,8 +24,9 @@ struct map_extent {
 struct block_map {
     struct map_extent *ext; /* by lblk, increasing, not overlapping */
     size_t n, cap;
-    uint64_t *nodes; /* blocks of the map itself */
+    uint64_t *nodes; /* blocks of the map itself, each once */
     size_t nnodes, nodes_cap;
+    struct u64map seen; /* private: the nodes, while reading */
     bool damaged; /* cut short where it stopped making sense */
 };
 
