@@ -51,6 +51,16 @@ static int emit_zero(struct ext4_fs *fs, const struct nf_event *proto, uint64_t 
     return ext4_emit(fs, &ev, err);
 }
 
+/* One buffer for the life of the file system: allocating it anew for each
+ * file would cost more than most files. */
+static int publish_buffer(struct publish *p)
+{
+    if (!p->fs->content_buf)
+        p->fs->content_buf = malloc(CHUNK);
+    p->buf = p->fs->content_buf;
+    return p->buf ? 0 : nf_fail(p->err, NF_ENOMEM, "content: out of memory");
+}
+
 static int flush(struct publish *p)
 {
     int ret;
@@ -125,6 +135,25 @@ static int add_readback(struct publish *p, uint64_t offset, uint64_t disk, uint6
     return 0;
 }
 
+static bool journaled(const struct ext4_fs *fs, uint64_t block)
+{
+    return u64map_get(&fs->pic.staged, block) || picture_overlay(&fs->pic, block);
+}
+
+/* @n bytes from @in of @block on, cut where a journaled block begins. */
+static uint64_t before_journaled(const struct ext4_fs *fs, uint64_t block, uint64_t in, uint64_t n)
+{
+    uint64_t bs = fs->block_size;
+
+    if (!fs->pic.overlay.used && !fs->pic.staged.used)
+        return n;
+    for (uint64_t got = bs - in; got < n; got += bs) {
+        if (journaled(fs, ++block))
+            return got;
+    }
+    return n;
+}
+
 /* Publish file range [offset, +len), which is at [disk, +len) of the disk.
  * @was_zero: readers saw zeros there before, so zeros are no change. */
 static int add_range(struct publish *p, uint64_t offset, uint64_t disk, uint64_t len,
@@ -143,8 +172,7 @@ static int add_range(struct publish *p, uint64_t offset, uint64_t disk, uint64_t
         uint64_t n;
 
         /* File data that went through the log is there, not in place. */
-        if ((fs->pic.overlay.used || fs->pic.staged.used) &&
-            (picture_overlay(&fs->pic, block) || u64map_get(&fs->pic.staged, block))) {
+        if (journaled(fs, block)) {
             const uint8_t *copy = picture_block(&fs->pic, VIEW_NEW, block, p->err);
 
             if (!copy)
@@ -155,10 +183,8 @@ static int add_range(struct publish *p, uint64_t offset, uint64_t disk, uint64_t
             continue;
         }
         held_lookup(fs->ctx.held, lo, hi - lo, &run);
-        /* Clip to what was asked, and before the next journaled block. */
         n = run.offset + run.length - disk < len ? run.offset + run.length - disk : len;
-        if ((fs->pic.overlay.used || fs->pic.staged.used) && n > fs->block_size - in)
-            n = fs->block_size - in;
+        n = before_journaled(fs, block, in, n);
         switch (run.state) {
         case HELD_BYTES:
             ret = add_bytes(p, offset, run.data + (disk - run.offset), n, 0);
@@ -264,11 +290,11 @@ int content_emit_step(struct ext4_fs *fs, const struct step_inode *si, const str
 {
     uint64_t old_size = si->same ? si->old.attr.size : 0;
     uint64_t new_size = si->new.attr.size;
-    struct publish p = {.fs = fs, .proto = ev, .err = err, .buf = malloc(CHUNK)};
-    int ret = 0;
+    struct publish p = {.fs = fs, .proto = ev, .err = err};
+    int ret = publish_buffer(&p);
 
-    if (!p.buf)
-        return nf_fail(err, NF_ENOMEM, "content of inode %u: out of memory", si->ino);
+    if (ret < 0)
+        return ret;
     if (new_size < old_size)
         ret = emit_truncate(fs, ev, old_size, new_size, err);
     if (ret == 0 && si->maps_read)
@@ -277,19 +303,18 @@ int content_emit_step(struct ext4_fs *fs, const struct step_inode *si, const str
     /* Growth is said only where the bytes written do not say it already. */
     if (ret == 0 && si->same && new_size > old_size && p.end < new_size)
         ret = emit_truncate(fs, ev, p.end > old_size ? p.end : old_size, new_size, err);
-    free(p.buf);
     return ret;
 }
 
 int content_emit_all(struct ext4_fs *fs, const struct ext4_inode *inode,
                      const struct block_map *map, const struct nf_event *ev, struct nf_error *err)
 {
-    struct publish p = {.fs = fs, .proto = ev, .err = err, .buf = malloc(CHUNK)};
+    struct publish p = {.fs = fs, .proto = ev, .err = err};
     uint64_t size = inode->attr.size;
-    int ret = 0;
+    int ret = publish_buffer(&p);
 
-    if (!p.buf)
-        return nf_fail(err, NF_ENOMEM, "content: out of memory");
+    if (ret < 0)
+        return ret;
     for (size_t i = 0; ret == 0 && i < map->n; i++) {
         const struct map_extent *e = &map->ext[i];
         uint64_t a = (uint64_t)e->lblk * fs->block_size;
@@ -302,7 +327,6 @@ int content_emit_all(struct ext4_fs *fs, const struct ext4_inode *inode,
     }
     if (ret == 0)
         ret = flush(&p);
-    free(p.buf);
     return ret;
 }
 

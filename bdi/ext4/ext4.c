@@ -44,6 +44,7 @@ static void detach(void *opaque)
     names_release(&fs->names);
     picture_release(&fs->pic);
     free(fs->desc_blocks);
+    free(fs->content_buf);
     free(fs);
 }
 

@@ -35,6 +35,8 @@ struct ext4_fs {
     uint64_t *desc_blocks; /* block of each run of group descriptors */
     uint32_t ndesc_blocks;
 
+    uint8_t *content_buf; /* content.c's */
+
     bool gone;
     bool in_place_super; /* the superblock was written in place since the last step */
 
