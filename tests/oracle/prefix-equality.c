@@ -6,6 +6,7 @@
  * that very record: a copy of the image, its journal replayed by e2fsck,
  * mounted read-only.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -268,78 +269,143 @@ static int check(struct oracle *o, const char *when, struct nf_error *err)
 
 /* --- does a difference show? ---------------------------------------------------- */
 
-/* Change @tree in one way at a time; each must be found, and its undoing too. */
-static int self_test(struct oracle *o, struct nf_error *err)
-{
-    const char *dir = "nf-self-test";
-    struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT }, { 0 } }, root_time;
+#define EXTRA "nf-self-test"
+
+struct tampering {
     struct stat root;
-    int failures = 0, fd;
-    int64_t n;
+    char any[256];  /* a name in the root directory; "" if there is none */
+    char file[256]; /* that of a regular file with content */
+    struct timespec file_time;
+};
 
-    if (fstat(o->tree, &root) < 0)
-        return nf_fail(err, NF_EIO, "stat: %s", strerror(errno));
-    root_time = root.st_mtim;
-    for (int i = 0; i < 6; i++) {
-        const char *what = "";
+static void find_victims(int tree, struct tampering *t)
+{
+    int fd = openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *e;
+    struct stat st;
 
-        switch (i) {
-        case 0:
-            what = "a file too many";
-            fd = openat(o->tree, dir, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-            if (fd >= 0)
-                close(fd);
-            break;
-        case 1:
-            what = "another mode";
-            fchmod(o->tree, (root.st_mode & 07777) ^ 02);
-            break;
-        case 2:
-            what = "another owner";
-            if (fchown(o->tree, root.st_uid + 1, root.st_gid) < 0)
-                what = "";
-            break;
-        case 3:
-            what = "a time 1 ns later";
-            break;
-        case 4:
-            what = "an xattr too many";
-            fsetxattr(o->tree, "user.nf-self-test", "x", 1, 0);
-            break;
-        case 5:
-            what = "a name too few";
-            renameat(o->tree, "lost+found", o->stage, "lost+found");
-            break;
-        }
-        ts[1] = root_time;
-        if (i == 3)
-            ts[1].tv_nsec = ts[1].tv_nsec == 999999999 ? 0 : ts[1].tv_nsec + 1;
-        futimens(o->tree, ts);
-        n = compare(o, NULL, 0, err);
-        if (n < 0)
-            return (int)n;
-        if (n != 1) {
-            printf("self-test: %s gives %" PRId64 " differences, not 1\n", what, n);
-            failures++;
-        }
-        unlinkat(o->tree, dir, 0);
-        if (fchown(o->tree, root.st_uid, root.st_gid) < 0 ||
-            fchmod(o->tree, root.st_mode & 07777) < 0)
-            return nf_fail(err, NF_EIO, "undo: %s", strerror(errno));
-        fremovexattr(o->tree, "user.nf-self-test");
-        if (i == 5)
-            renameat(o->stage, "lost+found", o->tree, "lost+found");
-        ts[1] = root_time;
-        futimens(o->tree, ts);
-        n = compare(o, NULL, 0, err);
-        if (n != 0) {
-            printf("self-test: %s could not be undone\n", what);
-            failures++;
+    while (d && (e = readdir(d))) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+            continue;
+        snprintf(t->any, sizeof(t->any), "%s", e->d_name);
+        if (fstatat(tree, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+            st.st_size > 0) {
+            snprintf(t->file, sizeof(t->file), "%s", e->d_name);
+            t->file_time = st.st_mtim;
         }
     }
-    if (failures)
-        return nf_fail(err, NF_EINVAL, "self-test: %d failures", failures);
-    printf("self-test: every change was found\n");
+    if (d)
+        closedir(d);
+}
+
+/* Invert the first byte of the file. -1 with errno. */
+static int flip(struct oracle *o, const struct tampering *t)
+{
+    const struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT }, t->file_time };
+    NF_AUTO_CLOSE int fd = openat(o->tree, t->file, O_RDWR | O_CLOEXEC);
+    uint8_t byte;
+
+    if (fd < 0 || pread(fd, &byte, 1, 0) != 1)
+        return -1;
+    byte ^= 0xff;
+    return pwrite(fd, &byte, 1, 0) == 1 ? futimens(fd, ts) : -1;
+}
+
+static int set_root_time(struct oracle *o, const struct tampering *t, long shift)
+{
+    struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT }, t->root.st_mtim };
+
+    ts[1].tv_nsec = (ts[1].tv_nsec + shift) % 1000000000;
+    return futimens(o->tree, ts);
+}
+
+/* Each: @undo false does it, true takes it back. 1: there is nothing to do it to. */
+static int tamper_name(struct oracle *o, struct tampering *t, bool undo)
+{
+    int fd;
+
+    (void)t;
+    if (undo)
+        return unlinkat(o->tree, EXTRA, 0);
+    fd = openat(o->tree, EXTRA, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+    return fd < 0 ? -1 : close(fd);
+}
+
+static int tamper_missing(struct oracle *o, struct tampering *t, bool undo)
+{
+    if (!t->any[0])
+        return 1;
+    return undo ? renameat(o->stage, EXTRA, o->tree, t->any)
+                : renameat(o->tree, t->any, o->stage, EXTRA);
+}
+
+static int tamper_mode(struct oracle *o, struct tampering *t, bool undo)
+{
+    return fchmod(o->tree, (t->root.st_mode & 07777) ^ (undo ? 0 : 02));
+}
+
+static int tamper_owner(struct oracle *o, struct tampering *t, bool undo)
+{
+    if (fchown(o->tree, t->root.st_uid + !undo, t->root.st_gid) < 0)
+        return -1;
+    return fchmod(o->tree, t->root.st_mode & 07777);
+}
+
+static int tamper_time(struct oracle *o, struct tampering *t, bool undo)
+{
+    return set_root_time(o, t, !undo);
+}
+
+static int tamper_xattr(struct oracle *o, struct tampering *t, bool undo)
+{
+    (void)t;
+    return undo ? fremovexattr(o->tree, "user." EXTRA) : fsetxattr(o->tree, "user." EXTRA, "x", 1, 0);
+}
+
+static int tamper_content(struct oracle *o, struct tampering *t, bool undo)
+{
+    (void)undo;
+    return t->file[0] ? flip(o, t) : 1;
+}
+
+/* Change the tree in one way at a time; each must be found, and its undoing. */
+static int self_test(struct oracle *o, struct nf_error *err)
+{
+    static const struct {
+        const char *what;
+        int (*tamper)(struct oracle *o, struct tampering *t, bool undo);
+    } ways[] = {
+        { "a name too many", tamper_name }, { "a name too few", tamper_missing },
+        { "another mode", tamper_mode },    { "another owner", tamper_owner },
+        { "a time 1 ns later", tamper_time }, { "an xattr too many", tamper_xattr },
+        { "another byte", tamper_content },
+    };
+    struct tampering t = { .any = "" };
+
+    if (fstat(o->tree, &t.root) < 0)
+        return nf_fail(err, NF_EIO, "self-test: %s", strerror(errno));
+    find_victims(o->tree, &t);
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        for (int undo = 0; undo < 2; undo++) {
+            int rc = ways[i].tamper(o, &t, undo);
+            int64_t n;
+
+            if (rc == 1)
+                break;
+            if (rc < 0)
+                return nf_fail(err, NF_EIO, "self-test, %s: %s", ways[i].what, strerror(errno));
+            if (ways[i].tamper != tamper_time && set_root_time(o, &t, 0) < 0)
+                return nf_fail(err, NF_EIO, "self-test: %s", strerror(errno));
+            n = compare(o, NULL, 0, err);
+            if (n < 0)
+                return (int)n;
+            if (n != !undo)
+                return nf_fail(err, NF_EINVAL,
+                               "self-test: %s, %s, shows %" PRId64 " differences",
+                               ways[i].what, undo ? "undone" : "done", n);
+        }
+    }
     return 0;
 }
 
