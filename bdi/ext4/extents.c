@@ -71,6 +71,9 @@ static int read_extents(struct ext4_fs *fs, enum view view, uint32_t ino,
     memset(&copy, 0, sizeof(copy));
     memcpy(&copy, inode->raw, fs->inode_size < sizeof(copy) ? fs->inode_size : sizeof(copy));
     fs->pic.view = view;
+    /* To check a node's sum libext2fs reads the inode's generation by itself,
+     * through a cache that would still have the inode of another view. */
+    ext2fs_flush_icache(fs->fs);
     rc = ext2fs_extent_open2(fs->fs, ino, (struct ext2_inode *)&copy, &handle);
     if (rc) {
         m->damaged = true;
