@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Following a live disk through its tap.
+ */
+#include "bdi/daemon/engine_private.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bdi/daemon/say.h"
+
+#define ATTACH_TRIES 10
+#define ATTACH_PAUSE_MS 100 /* grows with each try */
+#define HEARTBEAT_MS 5000
+#define GOODBYE_MS 5000 /* for the streamer to take the last events */
+
+/* Ring space is given back after this many records without an idle moment. */
+#define RELEASE_EVERY 64
+
+static int64_t clock_ns(clockid_t id)
+{
+    struct timespec ts;
+
+    clock_gettime(id, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static void take_signals(struct engine *e)
+{
+    struct signalfd_siginfo si;
+
+    while (read(e->signals, &si, sizeof(si)) == sizeof(si)) {
+        if (si.ssi_signo == SIGUSR1)
+            engine_say_status(e);
+        else
+            e->stop = true;
+    }
+}
+
+static void release(struct engine *e)
+{
+    if (e->position == 0 || e->position - 1 == e->last_release)
+        return;
+    e->last_release = e->position - 1;
+    nf_tap_release(e->tap, e->last_release);
+}
+
+/*
+ * Sleep until the tap, the streamer, the opener or a signal has something, at
+ * most @timeout_ms.  1: the tap has; 0: something else, or time passed.
+ */
+static int wait_input(struct engine *e, int timeout_ms, struct nf_error *err)
+{
+    struct pollfd p[4] = {
+        {.fd = nf_tap_fd(e->tap), .events = POLLIN},
+        {.fd = e->setup->control, .events = POLLIN},
+        {.fd = e->signals, .events = POLLIN},
+        {.fd = output_fd(e->out), .events = POLLIN},
+    };
+    int rc = nf_tap_wait(e->tap, 0, err);
+
+    if (rc != 0)
+        return rc;
+    if (poll(p, 4, timeout_ms) < 0 && errno != EINTR)
+        return nf_fail(err, NF_EIO, "poll: %s", strerror(errno));
+    if (p[2].revents)
+        take_signals(e);
+    if (p[3].revents)
+        rc = output_poll(e->out, err);
+    if (rc == 0 && p[1].revents)
+        rc = engine_take_control(e, err);
+    if (rc == 0)
+        rc = engine_ask_stream(e, err);
+    return rc < 0 ? rc : (p[0].revents != 0);
+}
+
+/* --- attach -------------------------------------------------------------- */
+
+/* Consume, without looking at them, the records that lie before the present. */
+static int skip_to_head(struct engine *e, struct nf_error *err)
+{
+    uint64_t head = nf_tap_head(e->tap);
+
+    while (e->position < head && !e->stop) {
+        struct nf_record rec;
+        int rc = nf_tap_next(e->tap, &rec, err);
+
+        if (rc == 1)
+            e->position = rec.seq + 1;
+        else if (rc == 0)
+            rc = wait_input(e, 100, err);
+        if (rc < 0)
+            return rc;
+        release(e);
+    }
+    return 0;
+}
+
+static int hold_begin(struct engine *e, struct nf_error *err)
+{
+    struct nf_batch_writer_options bo = {
+        .fd = e->setup->hold_fd,
+        .epoch = e->epoch,
+        .next_seq = 1,
+    };
+
+    nf_batch_writer_free(e->hold);
+    e->hold = NULL;
+    if (ftruncate(e->setup->hold_fd, 0) < 0 || lseek(e->setup->hold_fd, 0, SEEK_SET) < 0)
+        return nf_fail(err, NF_EIO, "events on hold: %s", strerror(errno));
+    e->hold = nf_batch_writer_new(&bo, err);
+    return e->hold ? 0 : NF_ENOMEM;
+}
+
+/* The attach stands: what it said goes out. */
+static int hold_deliver(struct engine *e, struct nf_error *err)
+{
+    struct nf_frame_reader *r;
+    struct nf_frame frame;
+    int rc = nf_batch_writer_flush(e->hold, err);
+
+    nf_batch_writer_free(e->hold);
+    e->hold = NULL;
+    if (rc < 0)
+        return rc;
+    if (lseek(e->setup->hold_fd, 0, SEEK_SET) < 0)
+        return nf_fail(err, NF_EIO, "events on hold: %s", strerror(errno));
+    r = nf_frame_reader_new(e->setup->hold_fd, err);
+    if (!r)
+        return NF_ENOMEM;
+    while ((rc = nf_frame_next(r, &frame, err)) == NF_FRAME_READY) {
+        if (frame.type != NF_FRAME_BATCH)
+            continue;
+        for (size_t i = 0; i < frame.batch.nevents && rc >= 0; i++)
+            rc = output_event(e->out, &frame.batch.events[i], err);
+        if (rc < 0)
+            break;
+    }
+    nf_frame_reader_free(r);
+    if (rc < 0)
+        return rc;
+    if (ftruncate(e->setup->hold_fd, 0) < 0)
+        return nf_fail(err, NF_EIO, "events on hold: %s", strerror(errno));
+    return output_flush(e->out, err);
+}
+
+/* One reading of the disk. 0: it stood still and e->bdi is good; 1: it moved. */
+static int try_attach(struct engine *e, struct nf_error *err)
+{
+    int rc = skip_to_head(e, err);
+
+    if (rc < 0 || e->stop)
+        return rc;
+    image_settled_set_position(e->img, e->position);
+    image_settled_take_moved(e->img);
+    rc = hold_begin(e, err);
+    if (rc == 0)
+        rc = engine_new_bdi(e, err);
+    if (rc < 0)
+        return rc;
+    rc = bdi_attach(e->bdi, err);
+    /* Whatever was found broken in a disk that moved may be whole. */
+    if (image_settled_take_moved(e->img))
+        return 1;
+    return rc < 0 ? nf_fail_prefix(err, "image %s", e->setup->opt->image) : 0;
+}
+
+static int attach(struct engine *e, uint64_t epoch, struct nf_error *err)
+{
+    int rc = 1;
+
+    e->epoch = epoch;
+    for (int i = 0; i < ATTACH_TRIES && rc == 1 && !e->stop; i++) {
+        if (i > 0) {
+            struct timespec pause = {
+                .tv_sec = i * ATTACH_PAUSE_MS / 1000,
+                .tv_nsec = i * ATTACH_PAUSE_MS % 1000 * 1000000l,
+            };
+
+            nanosleep(&pause, NULL);
+            take_signals(e);
+        }
+        rc = try_attach(e, err);
+    }
+    if (e->stop)
+        return 0;
+    if (rc == 1)
+        return nf_fail(err, NF_EBUSY,
+                       "tap %s: the guest kept writing where its file systems are read, %d times; "
+                       "try again when it is quieter",
+                       e->setup->opt->tap, ATTACH_TRIES);
+    if (rc == 0)
+        rc = engine_begin_epoch(e, epoch, err);
+    if (rc == 0)
+        rc = hold_deliver(e, err);
+    return rc;
+}
+
+static uint64_t next_epoch(const struct engine *e)
+{
+    uint64_t now = (uint64_t)(clock_ns(CLOCK_REALTIME) / 1000000);
+
+    return now > e->epoch ? now : e->epoch + 1;
+}
+
+/* Continuity was lost, and a GAP event has said so: start anew. */
+static int attach_again(struct engine *e, struct nf_error *err)
+{
+    int rc;
+
+    say("tap %s: %s; reading the disk again", e->setup->opt->tap, err->text);
+    rc = output_drain(e->out, -1, err);
+    release(e);
+    return rc < 0 ? rc : attach(e, next_epoch(e), err);
+}
+
+/* --- the stream ---------------------------------------------------------- */
+
+/* The tap hung up. 0: connected again, and nothing or a GAP between; 1: it is
+ * gone for good. */
+static int tap_lost(struct engine *e, struct nf_error *err)
+{
+    struct nf_event gap = {
+        .kind = NF_GAP,
+        .time_ns = clock_ns(CLOCK_REALTIME),
+        .gap.scope = "the tap started anew",
+    };
+    uint8_t uuid[16];
+    struct nf_tap_status st;
+    int rc;
+
+    memcpy(uuid, nf_tap_info(e->tap)->epoch_uuid, sizeof(uuid));
+    rc = engine_reconnect_tap(e, err);
+    if (rc == NF_ECLOSED)
+        return 1;
+    if (rc < 0)
+        return rc;
+    nf_tap_status(e->tap, &st);
+    if (memcmp(uuid, nf_tap_info(e->tap)->epoch_uuid, sizeof(uuid)) == 0 &&
+        st.tail <= e->position)
+        return 0; /* Records taken before come again and are passed over. */
+    e->position = st.tail;
+    e->last_release = st.tail - 1;
+    rc = engine_emit(e, &gap, err);
+    if (rc < 0)
+        return rc;
+    nf_fail(err, NF_ELOST, "it started anew");
+    return attach_again(e, err);
+}
+
+static int consume(struct engine *e, const struct nf_record *rec, struct nf_error *err)
+{
+    int rc;
+
+    if (rec->seq < e->position)
+        return 0;
+    e->position = rec->seq + 1;
+    image_settled_set_position(e->img, e->position);
+    rc = bdi_record(e->bdi, rec, err);
+    if (rc == NF_ELOST)
+        rc = attach_again(e, err);
+    return rc;
+}
+
+static int heartbeat(struct engine *e, struct nf_error *err)
+{
+    struct nf_tap_status st;
+    struct nf_event ev = {.kind = NF_HEARTBEAT, .time_ns = clock_ns(CLOCK_REALTIME)};
+    int rc;
+
+    nf_tap_status(e->tap, &st);
+    ev.heartbeat.last_seq = e->next_seq - 1;
+    ev.heartbeat.ring_fill_permille = st.fill_permille;
+    rc = engine_emit(e, &ev, err);
+    return rc < 0 ? rc : output_flush(e->out, err);
+}
+
+/* Nothing to take: all goes out, then sleep. */
+static int idle(struct engine *e, struct nf_error *err)
+{
+    int rc = output_flush(e->out, err);
+
+    release(e);
+    if (rc == 0)
+        rc = engine_ask_stream(e, err);
+    if (rc == 0)
+        rc = wait_input(e, HEARTBEAT_MS, err);
+    return rc;
+}
+
+static int stream(struct engine *e, struct nf_error *err)
+{
+    int64_t last_event = clock_ns(CLOCK_MONOTONIC);
+    uint64_t last_seq = e->next_seq, last_epoch = e->epoch;
+    unsigned burst = 0;
+
+    while (!e->stop) {
+        struct nf_record rec;
+        int rc = nf_tap_next(e->tap, &rec, err);
+
+        if (rc == 1) {
+            rc = consume(e, &rec, err);
+            if (++burst % RELEASE_EVERY == 0) {
+                release(e);
+                take_signals(e);
+                if (rc == 0)
+                    rc = output_poll(e->out, err);
+            }
+        } else if (rc == NF_ECLOSED) {
+            rc = output_flush(e->out, err);
+            if (rc == 0)
+                rc = tap_lost(e, err);
+            if (rc == 1) {
+                say("tap %s: the disk's stream has ended", e->setup->opt->tap);
+                return 0;
+            }
+        } else if (rc == 0) {
+            int64_t now;
+
+            rc = idle(e, err);
+            now = clock_ns(CLOCK_MONOTONIC);
+            if (e->next_seq != last_seq || e->epoch != last_epoch) {
+                last_event = now;
+            } else if (rc == 0 && now - last_event >= HEARTBEAT_MS * 1000000ll) {
+                rc = heartbeat(e, err);
+                last_event = now;
+            }
+            last_seq = e->next_seq;
+            last_epoch = e->epoch;
+        }
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+int engine_follow_tap(struct engine *e, struct nf_error *err)
+{
+    struct nf_tap_status st;
+    int rc;
+
+    nf_tap_status(e->tap, &st);
+    e->position = st.tail;
+    e->last_release = st.tail - 1;
+    e->epoch = 0;
+    rc = attach(e, e->setup->opt->epoch ? e->setup->opt->epoch : next_epoch(e), err);
+    if (rc == 0 && !e->stop) {
+        say("tap %s: following, epoch %llu", e->setup->opt->tap, (unsigned long long)e->epoch);
+        rc = stream(e, err);
+    }
+    if (output_epoch(e->out) != 0) {
+        struct nf_error second;
+        int left = output_drain(e->out, GOODBYE_MS, rc < 0 ? &second : err);
+
+        if (rc == 0 && left == 1)
+            return nf_fail(err, NF_ELOST, "the streamer did not take the last events");
+        if (rc == 0)
+            rc = left;
+    }
+    release(e);
+    return rc;
+}
