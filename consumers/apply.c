@@ -343,7 +343,8 @@ static int apply_entry(struct nf_apply *a, const struct nf_event *ev, struct nf_
         if (!S_ISDIR(st.st_mode) || !S_ISDIR(ev->create.attr.mode) || ev->npaths != 1 ||
             nf_inode_map_find(&a->inodes, ev->inode))
             return nf_apply_fail(err, NF_ELOST, ev, "there is such a file already");
-        if (nf_apply_set_attr(a, fd, &ev->create.attr, ~0u) < 0)
+        if (nf_apply_set_attr(a, fd, &ev->create.attr,
+                              a->opt.keep_top && nf_apply_is_top(ev) ? ~NF_APPLY_ACCESS : ~0u) < 0)
             return nf_apply_fail(err, NF_EIO, ev, "%s", strerror(errno));
         if (nf_inode_map_set(&a->inodes, ev->inode, ev->generation, st.st_ino) < 0)
             return nf_apply_fail(err, NF_ENOMEM, ev, "cannot note the inode");

@@ -32,6 +32,7 @@ struct nf_apply_options {
      * write files and enter directories.
      */
     bool as_root;
+    bool keep_top;          /* the top directory keeps its owner, mode and ACL */
     uint64_t max_file_size; /* files are kept no longer than this; 0: no bound */
 };
 

@@ -88,9 +88,15 @@ int nf_apply_set_attr(struct nf_apply *a, int fd, const struct nf_attr *attr, ui
     return 0;
 }
 
+bool nf_apply_is_top(const struct nf_event *ev)
+{
+    return ev->npaths > 0 && ev->paths[0].len == 1;
+}
+
 int nf_apply_attr(struct nf_apply *a, const struct nf_event *ev, struct nf_error *err)
 {
     NF_AUTO_CLOSE int fd = -1;
+    uint32_t mask = ev->attr.mask;
     struct stat st;
     int rc = nf_apply_open(a, ev, &fd, err);
 
@@ -100,7 +106,9 @@ int nf_apply_attr(struct nf_apply *a, const struct nf_event *ev, struct nf_error
         return nf_apply_fail(err, NF_EIO, ev, "%s", strerror(errno));
     if ((ev->attr.mask & NF_ATTR_MODE) && (ev->attr.after.mode & S_IFMT) != (st.st_mode & S_IFMT))
         return nf_apply_fail(err, NF_ELOST, ev, "the type does not fit what is there");
-    if (nf_apply_set_attr(a, fd, &ev->attr.after, ev->attr.mask) < 0)
+    if (a->opt.keep_top && nf_apply_is_top(ev))
+        mask &= ~NF_APPLY_ACCESS;
+    if (nf_apply_set_attr(a, fd, &ev->attr.after, mask) < 0)
         return nf_apply_fail(err, NF_EIO, ev, "%s", strerror(errno));
     return 0;
 }
@@ -122,6 +130,8 @@ int nf_apply_xattr(struct nf_apply *a, const struct nf_event *ev, struct nf_erro
     memcpy(name, n.data, n.len);
     name[n.len] = '\0';
     if (!a->opt.as_root && strncmp(name, "user.", 5) != 0)
+        return 0;
+    if (a->opt.keep_top && nf_apply_is_top(ev) && strcmp(name, "system.posix_acl_access") == 0)
         return 0;
     if (ev->xattr.removed)
         failed = removexattr(nf_proc_path(fd).text, name) < 0 && errno != ENODATA;

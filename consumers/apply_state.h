@@ -57,6 +57,12 @@ struct nf_proc_path nf_proc_path(int fd);
 
 /* --- apply_attr.c --- */
 
+/* Who may do what. */
+#define NF_APPLY_ACCESS ((uint32_t)(NF_ATTR_MODE | NF_ATTR_UID | NF_ATTR_GID))
+
+/* Is @ev about the top directory? */
+bool nf_apply_is_top(const struct nf_event *ev);
+
 /* Set the attributes in @mask (enum nf_attr_mask; others are ignored) of @fd,
  * an O_PATH or other descriptor. -1 with errno. */
 int nf_apply_set_attr(struct nf_apply *a, int fd, const struct nf_attr *attr, uint32_t mask);

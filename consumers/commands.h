@@ -16,7 +16,9 @@ enum nf_exit {
     NF_EXIT_USAGE = 2,
 };
 
+int nf_cmd_mirror(int argc, char **argv);
 int nf_cmd_trace(int argc, char **argv);
+int nf_cmd_watch(int argc, char **argv);
 
 /* "nearfield @name: MESSAGE" and a pointer to --help, on stderr; returns
  * NF_EXIT_USAGE.  @name is "trace" or, for verbs, "trace import"; may be null

@@ -15,7 +15,9 @@ static const struct {
     const char *help;
     int (*run)(int argc, char **argv);
 } commands[] = {
+    { "mirror", "make a directory follow a guest's files", nf_cmd_mirror },
     { "trace", "record, replay, inspect and convert captured write traces", nf_cmd_trace },
+    { "watch", "print file events as they happen", nf_cmd_watch },
 };
 
 static void help(FILE *out)

@@ -400,7 +400,8 @@ static int self_test(struct oracle *o, struct nf_error *err)
             n = compare(o, NULL, 0, err);
             if (n < 0)
                 return (int)n;
-            if (n != !undo)
+            /* Several where the file has several names. */
+            if (undo ? n != 0 : n < 1)
                 return nf_fail(err, NF_EINVAL,
                                "self-test: %s, %s, shows %" PRId64 " differences",
                                ways[i].what, undo ? "undone" : "done", n);

@@ -12,5 +12,5 @@ sync
 rm huge/second1*
 sync
 mv huge/second2 huge/third
-find huge -name "h*" -delete
+find huge -mindepth 1 -name "h*" -delete
 sync
