@@ -72,14 +72,13 @@ static int ask(struct engine *e, enum handoff_kind kind, uint64_t epoch, uint64_
 
 int engine_ask_stream(struct engine *e, struct nf_error *err)
 {
-    struct handoff_msg msg = {
-        .kind = HANDOFF_STREAM,
-        .epoch = output_epoch(e->out),
-        .next_seq = output_acked(e->out) + 1,
-    };
+    struct handoff_msg msg = { .kind = HANDOFF_STREAM };
 
+    /* Only an output to a streamer is ever lost; JSON has no acknowledgements to ask for. */
     if (e->stream_asked || !output_lost(e->out))
         return 0;
+    msg.epoch = output_epoch(e->out);
+    msg.next_seq = output_acked(e->out) + 1;
     e->stream_asked = true;
     say("the streamer is gone, connecting again");
     return handoff_send(e->setup->control, &msg, NULL, 0, err);
