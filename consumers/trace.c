@@ -24,6 +24,8 @@ static const struct {
 
 int nf_cmd_trace(int argc, char **argv)
 {
+    static char name[64];
+
     if (argc < 2)
         return nf_cmd_usage_error("trace", "no verb given");
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
@@ -36,7 +38,11 @@ int nf_cmd_trace(int argc, char **argv)
         return nf_cmd_close_stdout("trace", NF_EXIT_OK);
     }
     for (size_t i = 0; i < NVERBS; i++)
-        if (strcmp(argv[1], verbs[i].name) == 0)
+        if (strcmp(argv[1], verbs[i].name) == 0) {
+            /* getopt_long() begins its messages with this. */
+            snprintf(name, sizeof(name), "nearfield trace %s", verbs[i].name);
+            argv[1] = name;
             return verbs[i].run(argc - 1, argv + 1);
+        }
     return nf_cmd_usage_error("trace", "unknown verb '%s'", argv[1]);
 }
