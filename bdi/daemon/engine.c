@@ -145,7 +145,7 @@ int engine_begin_epoch(struct engine *e, uint64_t epoch, struct nf_error *err)
     if (e->setup->output == OUTPUT_STREAMER) {
         rc = ask(e, HANDOFF_STREAM, epoch, 1, 1, fds, err);
         fd = fds[0];
-    } else if (e->setup->output == OUTPUT_PROTO) {
+    } else {
         rc = ask(e, HANDOFF_HELLO, epoch, 1, 0, fds, err);
     }
     if (rc < 0)

@@ -74,9 +74,10 @@ static int open_input(const char *what, const char *path, bool devices, struct n
         return nf_fail(err, NF_EINVAL, "%s %s: not a regular file%s", what, path,
                        devices ? " or block device" : "");
     }
-    if (S_ISREG(st.st_mode) && st.st_size == 0) {
+    if (devices && S_ISREG(st.st_mode) && st.st_size == 0) {
         close(fd);
-        return nf_fail(err, NF_EINVAL, "%s %s: it is empty", what, path);
+        return nf_fail(err, NF_EINVAL, "%s %s: it is empty: no file system to follow", what,
+                       path);
     }
     return fd;
 }
@@ -223,7 +224,8 @@ static int say_hello(struct opener *o, int fd, const struct handoff_msg *msg,
     snprintf(hello.host, sizeof(hello.host), "%s", o->opt->host);
     snprintf(hello.vm, sizeof(hello.vm), "%s", o->opt->vm);
     snprintf(hello.disk, sizeof(hello.disk), "%s", o->opt->disk);
-    rc = nf_frame_write_hello(fd, &hello, err);
+    /* JSON lines carry all that a HELLO would say. */
+    rc = o->setup.output == OUTPUT_JSON ? 0 : nf_frame_write_hello(fd, &hello, err);
     if (rc < 0)
         return rc;
     o->epoch = msg->epoch;
@@ -311,7 +313,7 @@ static int take_request(struct opener *o, struct nf_error *err)
         enqueue(&o->image, &msg, IMAGE_PATIENCE_MS);
     else if (msg.kind == HANDOFF_TAP && o->opt->tap)
         enqueue(&o->tap, &msg, TAP_PATIENCE_MS);
-    else if (msg.kind == HANDOFF_HELLO && o->setup.output == OUTPUT_PROTO) {
+    else if (msg.kind == HANDOFF_HELLO && !o->opt->streamer) {
         rc = say_hello(o, o->setup.out_fd, &msg, err);
         if (rc < 0)
             nf_fail_prefix(err, "output %s", o->opt->out ? o->opt->out : "-");
