@@ -114,10 +114,10 @@ static int grow(struct names *n)
 {
     struct names bigger = *n;
 
-    if (n->cap / 5 * 4 > n->used)
+    if (n->cap / 8 * 7 > n->used)
         return 0;
-    /* By a half, not twice: the table is most of what a file costs us. */
-    bigger.cap = n->cap + n->cap / 2;
+    /* By a quarter, not twice: the table is most of what a file costs us. */
+    bigger.cap = n->cap + n->cap / 4;
     if (bigger.cap > UINT32_MAX)
         return NF_ENOMEM;
     bigger.slots = calloc(bigger.cap, sizeof(*bigger.slots));

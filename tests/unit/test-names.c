@@ -274,7 +274,7 @@ static void a_million_inodes(void **state)
         assert_int_equal(names_add(&n, &r), 0);
     }
     assert_int_equal(n.used, INODES);
-    assert_true(n.cap * 4 / 5 >= n.used && n.cap < 2 * n.used);
+    assert_true(n.cap * 7 / 8 >= n.used && n.cap < n.used * 3 / 2);
     for (uint32_t i = 1; i <= INODES; i++) {
         struct name_ref r;
         size_t cursor = 0;
