@@ -197,7 +197,7 @@ static int add_rules(scmp_filter_ctx ctx)
         rc = seccomp_rule_add(ctx, SCMP_ACT_KILL_PROCESS, deadly[i], 0);
     for (size_t i = 0; i < sizeof(fcntls) / sizeof(fcntls[0]) && rc == 0; i++)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
-                              SCMP_A1_32(SCMP_CMP_EQ, (uint32_t)fcntls[i]));
+                              SCMP_A1_32(SCMP_CMP_EQ, (uint32_t)fcntls[i], 0));
     /* Memory, but never code. */
     if (rc == 0)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
@@ -208,11 +208,11 @@ static int add_rules(scmp_filter_ctx ctx)
     /* What fstat(3) is on newer C libraries. */
     if (rc == 0)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(newfstatat), 1,
-                              SCMP_A3_32(SCMP_CMP_EQ, AT_EMPTY_PATH));
+                              SCMP_A3_32(SCMP_CMP_EQ, AT_EMPTY_PATH, 0));
     /* abort(3), by which a failed assertion says where it was. */
     if (rc == 0)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
-                              SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)getpid()));
+                              SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)getpid(), 0));
     return rc;
 }
 
