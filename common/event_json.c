@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "common/event_pb.h"
+#include "common/utf8.h"
 
 /* Output so far, and whether a comma is due. Failures are remembered in @bad,
  * so that each key need not be checked. */
@@ -53,30 +54,6 @@ static void close_with(struct json *j, const char *bracket)
     j->comma = true;
 }
 
-/* Length of the UTF-8 sequence at @p, 0 if there is none (RFC 3629: no
- * surrogates, nothing overlong, nothing beyond U+10FFFF). */
-static size_t utf8_length(const uint8_t *p, size_t n)
-{
-    size_t len;
-    uint32_t c;
-
-    if (p[0] < 0x80)
-        return 1;
-    len = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
-    if (p[0] < 0xc2 || p[0] > 0xf4 || len > n)
-        return 0;
-    c = p[0] & (0xff >> (len + 1));
-    for (size_t i = 1; i < len; i++) {
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-        c = c << 6 | (p[i] & 0x3f);
-    }
-    if ((len == 3 && (c < 0x800 || (c >= 0xd800 && c <= 0xdfff))) ||
-        (len == 4 && (c < 0x10000 || c > 0x10ffff)))
-        return 0;
-    return len;
-}
-
 /* A JSON string of @b; returns false if some bytes were replaced. */
 static bool string(struct json *j, struct nf_bytes b)
 {
@@ -85,7 +62,7 @@ static bool string(struct json *j, struct nf_bytes b)
 
     raw(j, "\"", 1);
     while (i < b.len) {
-        size_t n = utf8_length(b.data + i, b.len - i);
+        size_t n = nf_utf8_length(b.data + i, b.len - i);
         uint8_t c = b.data[i];
 
         /* DEL and the C1 controls (U+0080 to U+009F) are legal in JSON, but

@@ -21,7 +21,7 @@
  * WRITE with more content must be made as several. */
 #define NF_EVENT_MAX (5u << 20)         /* serialized, bytes */
 #define NF_EVENT_CONTENT_MAX (4u << 20) /* plain content of one WRITE, bytes */
-#define NF_EVENT_PATHS_MAX 1024
+#define NF_EVENT_PATHS_MAX 64
 
 /* Content of at least this many bytes is compressed if that makes it smaller. */
 #define NF_EVENT_ZSTD_THRESHOLD 512
