@@ -109,6 +109,7 @@ static int do_append(const char *path, int count, size_t len)
         if (write(fd, buf, len) != (ssize_t)len || fsync(fd) < 0)
             return fail(path);
     }
+    free(buf);
     return 0;
 }
 
@@ -123,6 +124,7 @@ static int do_tmpfile(const char *dir, const char *name, size_t len)
     if (pwrite(fd, buf, len, 0) != (ssize_t)len)
         return fail(dir);
     sync();
+    free(buf);
     snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
     return linkat(AT_FDCWD, proc, AT_FDCWD, name, AT_SYMLINK_FOLLOW) < 0 ? fail(name) : 0;
 }
@@ -138,6 +140,7 @@ static int do_orphan(const char *path, size_t len)
     if (unlink(path) < 0 || pwrite(fd, buf, len, 0) != (ssize_t)len)
         return fail(path);
     sync();
+    free(buf);
     if (ftruncate(fd, 100) < 0 || fchmod(fd, 0777) < 0)
         return fail(path);
     sync();
