@@ -246,6 +246,8 @@ static int open_source(const char *from, struct nf_error *err)
     return fd < 0 ? nf_fail(err, NF_EIO, "%s: %s", from, strerror(errno)) : fd;
 }
 
+static int set_up(struct mirror *m, struct nf_error *err);
+
 static int run(struct mirror *m, int fd, struct nf_error *err)
 {
     struct nf_frame_reader *reader = nf_frame_reader_new(fd, err);
@@ -263,9 +265,14 @@ static int run(struct mirror *m, int fd, struct nf_error *err)
             rc = 0;
             continue;
         }
+        if (rc < 0) {
+            nf_fail(err, rc, "%s: %s", m->opt.from, err->text);
+            break;
+        }
+        /* Nothing is made for what turns out not to be a stream. */
+        rc = m->apply ? 0 : set_up(m, err);
         if (rc < 0)
             break;
-        rc = 0;
         if (frame.type == NF_FRAME_HELLO)
             rc = greet(m, &frame.hello, err);
         else if (frame.type == NF_FRAME_BATCH && !m->foreign)
@@ -475,9 +482,7 @@ int nf_cmd_mirror(int argc, char **argv)
     sigaction(SIGTERM, &sa, NULL);
 
     fd = open_source(m.opt.from, &err);
-    rc = fd < 0 ? fd : set_up(&m, &err);
-    if (rc == 0)
-        rc = run(&m, fd, &err);
+    rc = fd < 0 ? fd : run(&m, fd, &err);
     status = rc < 0 ? nf_cmd_error("mirror", "%s", err.text) : finish(&m, &err);
     nf_apply_free(m.apply);
     nf_mirror_dir_close(&m.dir);
