@@ -515,6 +515,11 @@ static int apply_rename(struct nf_apply *a, const struct nf_event *ev, struct nf
     return rc;
 }
 
+int nf_apply_settle(struct nf_apply *a, struct nf_error *err)
+{
+    return nf_apply_file_close(a, err);
+}
+
 int nf_apply_event(struct nf_apply *a, const struct nf_event *ev, struct nf_error *err)
 {
     int rc = 0;

@@ -67,6 +67,12 @@ void nf_apply_free(struct nf_apply *a);
  */
 int nf_apply_event(struct nf_apply *a, const struct nf_event *ev, struct nf_error *err);
 
+/*
+ * Put the time back of the file that was written to last, which waits for the
+ * next event about something else: to be called before the tree is looked at.
+ */
+int nf_apply_settle(struct nf_apply *a, struct nf_error *err);
+
 /* Valid as long as @a. */
 const struct nf_apply_stats *nf_apply_stats(const struct nf_apply *a);
 

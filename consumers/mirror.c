@@ -176,7 +176,7 @@ static int apply_batch(struct mirror *m, const struct nf_batch *batch, struct nf
         if (rc < 0)
             return rc;
     }
-    return 0;
+    return nf_apply_settle(m->apply, err);
 }
 
 static bool wanted(const char *selector, const char *name)

@@ -42,6 +42,7 @@ enum discard {
 struct options {
     const char *base, *trace, *events;
     uint64_t every, offset;
+    uint64_t attach_at; /* percent of the records that only the disk gets */
     enum discard discard;
     bool self_test, keep, verbose;
 };
@@ -225,14 +226,16 @@ static int on_event(void *opaque, const struct nf_event *ev, struct nf_error *er
 /* --- comparing ---------------------------------------------------------------- */
 
 /* Differences between the recovered image and the tree, or negative. */
-static int64_t compare(struct oracle *o, FILE *report, int fill_content, struct nf_error *err)
+static int64_t compare(struct oracle *o, FILE *report, struct nf_error *err)
 {
     struct tree_compare_options opt = {
-        .report = report, .max = 20, .names = { "image", "mirror" }, .fill = fill_content
+        .report = report, .max = 20, .names = { "image", "mirror" }
     };
     struct tree_compare_result res;
-    int rc = tree_compare(o->cp.root, o->tree, &opt, &res, err);
+    int rc = nf_apply_settle(o->apply, err);
 
+    if (rc == 0)
+        rc = tree_compare(o->cp.root, o->tree, &opt, &res, err);
     if (rc < 0)
         return rc;
     o->paths += res.paths;
@@ -254,7 +257,7 @@ static int check(struct oracle *o, const char *when, struct nf_error *err)
     if (!report)
         return nf_fail(err, NF_ENOMEM, "out of memory");
     rc = checkpoint_take(&o->cp, o->disk, o->opt.offset, err);
-    n = rc < 0 ? rc : compare(o, report, 0, err);
+    n = rc < 0 ? rc : compare(o, report, err);
     fclose(report);
     o->compared++;
     if (n > 0) {
@@ -397,7 +400,7 @@ static int self_test(struct oracle *o, struct nf_error *err)
                 return nf_fail(err, NF_EIO, "self-test, %s: %s", ways[i].what, strerror(errno));
             if (ways[i].tamper != tamper_time && set_root_time(o, &t, 0) < 0)
                 return nf_fail(err, NF_EIO, "self-test: %s", strerror(errno));
-            n = compare(o, NULL, 0, err);
+            n = compare(o, NULL, err);
             if (n < 0)
                 return (int)n;
             /* Several where the file has several names. */
@@ -504,16 +507,8 @@ static void tear_down(struct oracle *o)
 static int attach(struct oracle *o, struct nf_error *err)
 {
     int rc = bdi_attach(o->bdi, err);
-    int64_t n;
 
-    if (rc < 0)
-        return nf_fail_prefix(err, "attach");
-    /* A snapshot has no content: take it from the image, then all must fit. */
-    rc = checkpoint_take(&o->cp, o->disk, o->opt.offset, err);
-    if (rc < 0)
-        return rc;
-    n = compare(o, NULL, 1, err);
-    return n < 0 ? (int)n : check(o, "attach", err);
+    return rc < 0 ? nf_fail_prefix(err, "attach") : check(o, "attach", err);
 }
 
 static int run(struct oracle *o, struct nf_trace_reader *reader, struct nf_error *err)
@@ -522,8 +517,16 @@ static int run(struct oracle *o, struct nf_trace_reader *reader, struct nf_error
     struct nf_record rec;
     char when[100];
     bool fresh = true; /* something since the last comparison */
-    uint64_t last = 0;
-    int rc = attach(o, err);
+    uint64_t last = 0, before = nf_trace_reader_info(reader)->records * o->opt.attach_at / 100;
+    int rc = 0;
+
+    /* A disk in use, as one may be met: its journal is to be replayed. */
+    for (; before > 0 && rc == 0; before--) {
+        rc = nf_trace_next(reader, &rec, err);
+        rc = rc == 1 ? disk_apply(o, &rec, err) : rc;
+    }
+    if (rc == 0)
+        rc = attach(o, err);
 
     while (rc == 0 && (rc = nf_trace_next(reader, &rec, err)) == 1) {
         last = rec.seq;
@@ -564,6 +567,7 @@ static void usage(FILE *out)
           "  --base IMAGE           the disk when the trace began\n"
           "  --trace FILE           native trace\n"
           "  --partition-offset N   where the file system begins on the disk, bytes\n"
+          "  --attach-at PERCENT    let the engine begin only after that part of the trace\n"
           "  --every N              compare at each Nth commit (and at the end)\n"
           "  --discard zero|keep|junk   what discarded ranges read as (zero)\n"
           "  --events FILE          a line per event\n"
@@ -580,6 +584,7 @@ static int parse(int argc, char **argv, struct options *o)
         { "base", required_argument, NULL, 'b' },
         { "trace", required_argument, NULL, 't' },
         { "partition-offset", required_argument, NULL, 'o' },
+        { "attach-at", required_argument, NULL, 'a' },
         { "every", required_argument, NULL, 'n' },
         { "discard", required_argument, NULL, 'd' },
         { "events", required_argument, NULL, 'e' },
@@ -596,6 +601,7 @@ static int parse(int argc, char **argv, struct options *o)
         case 'b': o->base = optarg; break;
         case 't': o->trace = optarg; break;
         case 'o': o->offset = strtoull(optarg, NULL, 0); break;
+        case 'a': o->attach_at = strtoull(optarg, NULL, 0); break;
         case 'n': o->every = strtoull(optarg, NULL, 0); break;
         case 'd':
             o->discard = strcmp(optarg, "junk") == 0   ? DISCARD_JUNK
@@ -610,7 +616,7 @@ static int parse(int argc, char **argv, struct options *o)
         default: return -1;
         }
     }
-    return o->base && o->trace && o->every && optind == argc ? 0 : -1;
+    return o->base && o->trace && o->every && o->attach_at <= 100 && optind == argc ? 0 : -1;
 }
 
 int main(int argc, char **argv)

@@ -211,21 +211,15 @@ static uint64_t next_data(int a, int b, uint64_t pos, uint64_t size)
 
 static int compare_content(struct compare *c, int a, int b, uint64_t size, struct nf_error *err)
 {
-    struct stat before;
     uint64_t pos = 0;
 
-    if (fstat(b, &before) < 0)
-        return cannot(c, "stat", err);
     while ((pos = next_data(a, b, pos, size)) < size) {
         size_t n = size - pos < PIECE ? (size_t)(size - pos) : PIECE;
 
         if (read_at(a, c->buf[0], n, pos) < 0 || read_at(b, c->buf[1], n, pos) < 0)
             return cannot(c, "read", err);
         c->result->bytes += n;
-        if (c->opt->fill) {
-            if (pwrite(b, c->buf[0], n, (off_t)pos) != (ssize_t)n)
-                return cannot(c, "write", err);
-        } else if (memcmp(c->buf[0], c->buf[1], n) != 0) {
+        if (memcmp(c->buf[0], c->buf[1], n) != 0) {
             size_t i = 0, bad = 0;
 
             while (c->buf[0][i] == c->buf[1][i])
@@ -239,11 +233,6 @@ static int compare_content(struct compare *c, int a, int b, uint64_t size, struc
             return 0;
         }
         pos += n;
-    }
-    if (c->opt->fill) {
-        struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT }, before.st_mtim };
-        if (futimens(b, ts) < 0)
-            return cannot(c, "set time of", err);
     }
     return 0;
 }
@@ -324,7 +313,7 @@ static int compare_object(struct compare *c, int a, int b, struct nf_error *err)
             difference(c, "link target differs");
     } else if (S_ISREG(x.st_mode)) {
         NF_AUTO_CLOSE int fa = reopen(a, O_RDONLY);
-        NF_AUTO_CLOSE int fb = reopen(b, c->opt->fill ? O_RDWR : O_RDONLY);
+        NF_AUTO_CLOSE int fb = reopen(b, O_RDONLY);
 
         if (fa < 0 || fb < 0)
             return cannot(c, "open", err);

@@ -18,8 +18,6 @@ struct tree_compare_options {
     FILE *report;      /* a line per difference */
     unsigned max;      /* lines at most; what is beyond is only counted */
     const char *names[2]; /* what to call the two, "image" and "mirror" */
-    int fill; /* do not compare contents and times of files: copy contents from a to b, keeping b's
-                 times. For the start, since a snapshot's rows carry no content. */
 };
 
 struct tree_compare_result {

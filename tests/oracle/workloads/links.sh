@@ -21,15 +21,6 @@ sync
 rm d2/1 d2/2
 mv d2/3 d2/last
 sync
-i=0
-echo many > m
-while [ $i -lt 40 ]; do
-    ln m d1/m$i
-    i=$((i + 1))
-done
-sync
-rm m
-sync
 for n in 1 10 58 59 60 61 100 1000 4000; do
     # The longest does not fit into a block of 1 KiB.
     ln -s "$(head -c "$n" /dev/zero | tr '\0' s)" sym$n 2> /dev/null || [ $n = 4000 ]
