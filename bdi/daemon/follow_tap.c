@@ -136,8 +136,14 @@ static int hold_deliver(struct engine *e, struct nf_error *err)
     while ((rc = nf_frame_next(r, &frame, err)) == NF_FRAME_READY) {
         if (frame.type != NF_FRAME_BATCH)
             continue;
-        for (size_t i = 0; i < frame.batch.nevents && rc >= 0; i++)
-            rc = output_event(e->out, &frame.batch.events[i], err);
+        for (size_t i = 0; i < frame.batch.nevents && rc >= 0; i++) {
+            struct nf_event ev = frame.batch.events[i];
+
+            /* What was found is of no disk write's time: it is true as of now. */
+            if (ev.time_ns == 0)
+                ev.time_ns = clock_ns(CLOCK_REALTIME);
+            rc = output_event(e->out, &ev, err);
+        }
         if (rc < 0)
             break;
     }
