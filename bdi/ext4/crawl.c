@@ -69,17 +69,36 @@ int ext4_own_groups(struct ext4_fs *fs, uint32_t first, struct nf_error *err)
     return ret;
 }
 
+/* A block has one owner. What claims it a second time is damage, or made to have
+ * the same blocks read over and over: the first claim stands. */
+static bool is_free(struct ext4_fs *fs, uint64_t pblk, uint64_t len)
+{
+    uint64_t pos = pblk;
+    struct owner_extent now;
+
+    while (ownermap_next(&fs->owners, &pos, pblk + len, &now)) {
+        if (now.kind != OWN_NONE)
+            return false;
+    }
+    return true;
+}
+
 static int crawl_dir(struct ext4_fs *fs, uint32_t ino, const struct block_map *map,
                      struct nf_error *err)
 {
     for (size_t i = 0; i < map->n; i++) {
         for (uint32_t j = 0; j < map->ext[i].len; j++) {
             uint64_t block = map->ext[i].pblk + j;
-            const uint8_t *data = picture_block(&fs->pic, VIEW_OLD, block, err);
+            struct owner_extent owner;
+            const uint8_t *data;
             struct dirblock it;
             struct dirblock_entry e;
             int ret;
 
+            if (!ownermap_get(&fs->owners, block, &owner) || owner.owner != ino ||
+                owner.kind != OWN_DIR)
+                continue;
+            data = picture_block(&fs->pic, VIEW_OLD, block, err);
             if (!data)
                 return err ? err->code : NF_EIO;
             dirblock_begin(&it, data, fs->block_size, fs->filetype);
@@ -93,8 +112,9 @@ static int crawl_dir(struct ext4_fs *fs, uint32_t ino, const struct block_map *m
                     ext4_oddity(fs);
                     continue;
                 }
-                if (names_add(&fs->names, &ref) < 0)
-                    return nf_fail(err, NF_ENOMEM, "name index: out of memory");
+                ret = names_add(&fs->names, &ref);
+                if (ret < 0)
+                    return nf_fail(err, ret, "name index: %s", nf_status_name(ret));
             }
             if (ret < 0)
                 ext4_oddity(fs);
@@ -138,8 +158,12 @@ static int crawl_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err)
         else
             kind = e->unwritten ? OWN_UNWRITTEN : OWN_DATA;
         /* The resize inode maps descriptor blocks that have an owner already. */
-        if (ino != EXT2_RESIZE_INO)
+        if (ino == EXT2_RESIZE_INO)
+            continue;
+        if (is_free(fs, e->pblk, e->len))
             ret = own(fs, e->pblk, e->len, ino, e->lblk, kind, err);
+        else
+            ext4_oddity(fs);
     }
     if (ret == 0 && visible && ext4_is_dir(&inode))
         ret = crawl_dir(fs, ino, &map, err);
