@@ -99,6 +99,22 @@ out:
     return ret;
 }
 
+/* Writes to the log are known by their owner: all of it must be the journal's. */
+static int check_log_owned(struct ext4_fs *fs, struct nf_error *err)
+{
+    for (size_t i = 0; i < fs->pic.nlog; i++) {
+        uint64_t pos = fs->pic.log[i].pblk, end = pos + fs->pic.log[i].len;
+        struct owner_extent now;
+
+        while (ownermap_next(&fs->owners, &pos, end, &now)) {
+            if (now.kind != OWN_JOURNAL)
+                return nf_fail(err, NF_EFORMAT, "ext4: block %llu of the journal is something else too",
+                               (unsigned long long)now.pblk);
+        }
+    }
+    return 0;
+}
+
 static int attach(const struct fs_context *ctx, void **out, struct nf_error *err)
 {
     struct ext4_fs *fs = calloc(1, sizeof(*fs));
@@ -149,6 +165,8 @@ static int attach(const struct fs_context *ctx, void **out, struct nf_error *err
         goto fail;
     }
     ret = ext4_crawl(fs, err);
+    if (ret == 0)
+        ret = check_log_owned(fs, err);
     if (ret == 0)
         ret = ext4_emit_fs(fs, NF_FS_ATTACHED, NULL, err);
     if (ret == 0 && ctx->emitter->opt.snapshot)
