@@ -485,7 +485,7 @@ int nf_cmd_mirror(int argc, char **argv)
     rc = fd < 0 ? fd : run(&m, fd, &err);
     status = rc < 0 ? nf_cmd_error("mirror", "%s", err.text) : finish(&m, &err);
     nf_apply_free(m.apply);
-    nf_mirror_dir_close(&m.dir);
+    nf_mirror_dir_close(&m.dir, !m.applied);
     nf_buffer_release(&m.scratch);
     return status;
 }

@@ -51,7 +51,9 @@ static int open_side(struct nf_mirror_dir *d, const char *path, struct nf_error 
     if (*name == '\0')
         return nf_fail(err, NF_EINVAL, "the root directory cannot be a mirror");
     snprintf(side, sizeof(side), "%.*s.%s.nearfield", (int)(name - real), real, name);
-    if (mkdir(side, 0700) < 0 && errno != EEXIST)
+    d->side_path = strdup(side);
+    d->made_side = d->side_path && mkdir(side, 0700) == 0;
+    if (!d->made_side && errno != EEXIST)
         return nf_fail(err, NF_EIO, "%s: %s", side, strerror(errno));
     d->side = open(side, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (d->side < 0 || fstat(d->side, &st) < 0 || fstat(d->tree, &tree) < 0)
@@ -120,7 +122,9 @@ int nf_mirror_dir_open(struct nf_mirror_dir *d, const char *path, bool adopt,
     int rc, empty;
 
     *d = (struct nf_mirror_dir){ .tree = -1, .side = -1, .stage = -1 };
-    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+    d->path = strdup(path);
+    d->made = d->path && mkdir(path, 0700) == 0;
+    if (!d->made && errno != EEXIST)
         return nf_fail(err, NF_EIO, "%s: %s", path, strerror(errno));
     d->tree = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (d->tree < 0)
@@ -186,8 +190,16 @@ int nf_mirror_dir_save(struct nf_mirror_dir *d, struct nf_error *err)
     return 0;
 }
 
-void nf_mirror_dir_close(struct nf_mirror_dir *d)
+void nf_mirror_dir_close(struct nf_mirror_dir *d, bool undo)
 {
+    if (undo && d->made_side) {
+        unlinkat(d->side, STAGE_NAME, AT_REMOVEDIR);
+        rmdir(d->side_path);
+    }
+    if (undo && d->made)
+        rmdir(d->path);
+    free(d->path);
+    free(d->side_path);
     nf_cleanup_close(&d->tree);
     nf_cleanup_close(&d->side);
     nf_cleanup_close(&d->stage);

@@ -24,6 +24,9 @@ struct nf_mirror_dir {
     int tree;  /* DIR */
     int side;  /* beside it */
     int stage; /* in side */
+    char *path;      /* of DIR */
+    char *side_path;
+    bool made, made_side; /* they did not exist before */
     bool resumed; /* DIR was made by an earlier run, which left @state */
     struct nf_mirror_state state;
 };
@@ -45,6 +48,7 @@ int nf_mirror_dir_begin(struct nf_mirror_dir *d, struct nf_error *err);
 /* DIR is whole as of @d->state. */
 int nf_mirror_dir_save(struct nf_mirror_dir *d, struct nf_error *err);
 
-void nf_mirror_dir_close(struct nf_mirror_dir *d);
+/* With @undo, what nf_mirror_dir_open() made is removed if it is still empty. */
+void nf_mirror_dir_close(struct nf_mirror_dir *d, bool undo);
 
 #endif
