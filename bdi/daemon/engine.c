@@ -142,6 +142,7 @@ int engine_begin_epoch(struct engine *e, uint64_t epoch, struct nf_error *err)
     int fds[HANDOFF_FDS_MAX] = {-1, -1, -1};
     int rc = 0, fd = e->setup->out_fd;
 
+    output_end(e->out);
     if (e->setup->output == OUTPUT_STREAMER) {
         rc = ask(e, HANDOFF_STREAM, epoch, 1, 1, fds, err);
         fd = fds[0];

@@ -24,6 +24,7 @@
 #include "common/frame.h"
 
 #define RETRY_MS 100
+#define BACKOFF_MAX_MS 5000     /* between connections that the streamer refuses */
 #define TAP_PATIENCE_MS 2000    /* then the disk's stream counts as ended */
 #define IMAGE_PATIENCE_MS 10000 /* then reading the disk counts as failed */
 #define STOP_PATIENCE_MS 8000   /* then an engine that was asked to end is killed */
@@ -34,6 +35,7 @@
 struct request {
     bool pending;
     int64_t until; /* ms; INT64_MAX: for ever */
+    int64_t not_before;
     struct handoff_msg msg;
 };
 
@@ -44,6 +46,8 @@ struct opener {
     int control;               /* our end */
     int signals;
     int stream_fd; /* connected, not yet used */
+    int64_t stream_at; /* ms, when the last connection was made */
+    int64_t backoff;   /* ms */
     bool made_out; /* the output file is our creation */
     bool said_hello;
     uint64_t epoch; /* last one said */
@@ -251,6 +255,8 @@ static int try_request(struct opener *o, struct request *r, struct nf_error *err
     struct nf_tap_fds tap = {-1, -1, -1};
     int fds[HANDOFF_FDS_MAX], nfds = 1, rc;
 
+    if (now_ms(CLOCK_MONOTONIC) < r->not_before)
+        return 0;
     switch (r->msg.kind) {
     case HANDOFF_STREAM:
         fds[0] = o->stream_fd >= 0 ? o->stream_fd
@@ -261,6 +267,8 @@ static int try_request(struct opener *o, struct request *r, struct nf_error *err
             close(fds[0]);
         if (rc == NF_EINVAL)
             return nf_fail(err, rc, "%s", why.text);
+        if (rc == 0)
+            o->stream_at = now_ms(CLOCK_MONOTONIC);
         break;
     case HANDOFF_IMAGE:
         fds[0] = nbd_uri_connect(&o->uri, &why);
@@ -292,6 +300,23 @@ static void enqueue(struct request *r, const struct handoff_msg *msg, int64_t pa
     r->pending = true;
     r->msg = *msg;
     r->until = patience < 0 ? INT64_MAX : now_ms(CLOCK_MONOTONIC) + patience;
+    r->not_before = 0;
+}
+
+/* A connection that did not last was refused; asking again at once will not help. */
+static void enqueue_stream(struct opener *o, const struct handoff_msg *msg)
+{
+    int64_t now = now_ms(CLOCK_MONOTONIC);
+
+    enqueue(&o->stream, msg, -1);
+    if (msg->epoch != o->epoch || now - o->stream_at > BACKOFF_MAX_MS) {
+        o->backoff = 0;
+        return;
+    }
+    o->stream.not_before = now + o->backoff;
+    o->backoff = o->backoff == 0 ? RETRY_MS : 2 * o->backoff;
+    if (o->backoff > BACKOFF_MAX_MS)
+        o->backoff = BACKOFF_MAX_MS;
 }
 
 /* The engine wants something. 1: it closed its end. */
@@ -308,7 +333,7 @@ static int take_request(struct opener *o, struct nf_error *err)
     while (nfds > 0) /* It has none to give. */
         close(fds[--nfds]);
     if (msg.kind == HANDOFF_STREAM && o->opt->streamer)
-        enqueue(&o->stream, &msg, -1);
+        enqueue_stream(o, &msg);
     else if (msg.kind == HANDOFF_IMAGE && o->setup.export_name)
         enqueue(&o->image, &msg, IMAGE_PATIENCE_MS);
     else if (msg.kind == HANDOFF_TAP && o->opt->tap)

@@ -58,6 +58,14 @@ void output_free(struct output *out)
     free(out);
 }
 
+void output_end(struct output *out)
+{
+    nf_batch_writer_free(out->frames);
+    out->frames = NULL;
+    close_fd(out);
+    out->lost = false;
+}
+
 int output_begin(struct output *out, int fd, uint64_t epoch, uint64_t next_seq,
                  struct nf_error *err)
 {
@@ -69,13 +77,10 @@ int output_begin(struct output *out, int fd, uint64_t epoch, uint64_t next_seq,
         .window = WINDOW,
     };
 
-    nf_batch_writer_free(out->frames);
-    out->frames = NULL;
-    close_fd(out);
+    output_end(out);
     out->fd = fd;
     out->own_fd = out->opt.kind == OUTPUT_STREAMER;
     out->epoch = epoch;
-    out->lost = false;
     out->backlog = 0;
     if (out->opt.kind == OUTPUT_JSON)
         return 0;

@@ -41,6 +41,10 @@ void output_free(struct output *out); /* closes a streamer's socket; does not fl
 int output_begin(struct output *out, int fd, uint64_t epoch, uint64_t next_seq,
                  struct nf_error *err);
 
+/* The epoch is over and delivered: hang up, so that the streamer takes the next
+ * connection for the same disk.  output_begin() must follow. */
+void output_end(struct output *out);
+
 int output_event(struct output *out, const struct nf_event *ev, struct nf_error *err);
 
 /* The input is idle: everything goes out now. */
