@@ -8,18 +8,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <hiredis/hiredis.h>
 #include <zstd.h>
 
 #include "common/event_pb.h"
+#include "common/frame.h"
 #include "common/redis_uri.h"
 
 #define TIMEOUT_MS 5000
-#define BATCH_MAX (16u << 20) /* plain bytes of one stream entry */
-#define STREAM_COUNT "64"
-#define ARENA_LIMIT ((size_t)256 << 20)
+/* Plain bytes of one stream entry: a frame, and the source in each event. */
+#define BATCH_MAX (64ull * NF_FRAME_MAX)
+#define STREAM_COUNT "16"
+/* Memory to decode one message or entry; see frame.c. */
+#define ARENA_FOR(len) ((size_t)(len) * 32 + 65536)
 
 /* Where a disk stands. */
 struct source {
@@ -38,8 +40,11 @@ struct nf_subscription {
     redisContext *query; /* for streams; null until needed */
     struct source *sources;
     struct nf_arena arena;
-    uint8_t *plain; /* BATCH_MAX bytes once needed */
+    struct nf_buffer plain; /* the batch at hand */
     unsigned backoff_ms;
+    bool catch_up;  /* connected again: the streams are to be read first */
+    bool backlog_read;
+    bool event_said; /* it was the callback that returned the value at hand */
 };
 
 static void notice(struct nf_subscription *s, const char *fmt, ...)
@@ -123,18 +128,41 @@ static int deliver(struct nf_subscription *s, struct source *src, const struct n
         return 0;
     src->epoch = ev->epoch;
     src->seq = ev->seq;
-    return nf_selection_matches(s->sel, ev) ? s->event(s->opaque, ev, err) : 0;
+    if (nf_selection_matches(s->sel, ev)) {
+        int ret = s->event(s->opaque, ev, err);
+
+        s->event_said = ret != 0;
+        return ret;
+    }
+    return 0;
 }
 
-static int query_open(struct nf_subscription *s, struct nf_error *err)
+/* A reply that is not an error, or null with @err filled. A connection that
+ * was lost since it was last used is replaced. */
+static redisReply *query(struct nf_subscription *s, int argc, const char **argv,
+                         struct nf_error *err)
 {
-    if (s->query && s->query->err) {
+    for (int attempt = 0;; attempt++) {
+        bool fresh = !s->query;
+        redisReply *r;
+
+        if (!s->query)
+            s->query = nf_redis_connect(s->uri, TIMEOUT_MS, err);
+        if (!s->query)
+            return NULL;
+        r = redisCommandArgv(s->query, argc, argv, NULL);
+        if (r && r->type != REDIS_REPLY_ERROR)
+            return r;
+        nf_fail(err, NF_EIO, "Redis: %s: %s", argv[0], r ? r->str : s->query->errstr);
+        if (r) {
+            freeReplyObject(r);
+            return NULL;
+        }
         redisFree(s->query);
         s->query = NULL;
+        if (fresh || attempt)
+            return NULL;
     }
-    if (!s->query)
-        s->query = nf_redis_connect(s->uri, TIMEOUT_MS, err);
-    return s->query ? 0 : (err ? err->code : NF_EIO);
 }
 
 /* One entry of a stream: the zstd'd batch in field z. */
@@ -153,15 +181,17 @@ static int deliver_entry(struct nf_subscription *s, struct source *src, const re
             key->len != 1 || key->str[0] != 'z')
             continue;
         size = ZSTD_getFrameContentSize(value->str, value->len);
-        if (size > BATCH_MAX)
+        if (size > BATCH_MAX) /* as is what zstd says when it does not know */
             return nf_fail(err, NF_EFORMAT, "stream of %s: an entry is not a batch", src->name);
-        if (!s->plain && !(s->plain = malloc(BATCH_MAX)))
+        nf_buffer_clear(&s->plain);
+        if (!nf_buffer_reserve(&s->plain, size))
             return nf_fail(err, NF_ENOMEM, "out of memory");
-        got = ZSTD_decompress(s->plain, BATCH_MAX, value->str, value->len);
+        got = ZSTD_decompress(s->plain.data, size, value->str, value->len);
         if (ZSTD_isError(got))
             return nf_fail(err, NF_EFORMAT, "stream of %s: %s", src->name, ZSTD_getErrorName(got));
         nf_arena_reset(&s->arena);
-        ret = nf_batch_decode(&s->arena, s->plain, got, &batch, err);
+        s->arena.limit = ARENA_FOR(got);
+        ret = nf_batch_decode(&s->arena, s->plain.data, got, &batch, err);
         for (size_t j = 0; ret == 0 && j < batch.nevents; j++)
             ret = deliver(s, src, &batch.events[j], err);
         return ret;
@@ -176,7 +206,7 @@ static int read_stream(struct nf_subscription *s, struct source *src, uint64_t e
 {
     char key[NF_STREAM_KEY_MAX + 16], from[72];
     char id[64];
-    int ret = query_open(s, err);
+    int ret = 0;
 
     snprintf(key, sizeof(key), "nearfield:{%s}", src->name);
     snprintf(from, sizeof(from), "(%llu-%llu", (unsigned long long)src->epoch,
@@ -184,15 +214,13 @@ static int read_stream(struct nf_subscription *s, struct source *src, uint64_t e
     while (ret == 0) {
         const char *argv[] = {"XRANGE", key, src->epoch || src->seq ? from : "-", "+", "COUNT",
                               STREAM_COUNT};
-        redisReply *r = redisCommandArgv(s->query, 6, argv, NULL);
+        redisReply *r = query(s, 6, argv, err);
         size_t n = 0;
 
         if (!r)
-            return nf_fail(err, NF_EIO, "reading stream %s: %s", key, s->query->errstr);
-        if (r->type != REDIS_REPLY_ARRAY) {
-            ret = nf_fail(err, NF_EIO, "reading stream %s: %s", key,
-                          r->type == REDIS_REPLY_ERROR ? r->str : "unexpected reply");
-        }
+            return NF_EIO;
+        if (r->type != REDIS_REPLY_ARRAY)
+            ret = nf_fail(err, NF_EIO, "reading stream %s: unexpected reply", key);
         for (; ret == 0 && n < r->elements; n++) {
             const redisReply *e = r->element[n];
 
@@ -218,23 +246,20 @@ static int read_stream(struct nf_subscription *s, struct source *src, uint64_t e
 static int read_backlog(struct nf_subscription *s, struct nf_error *err)
 {
     char cursor[32] = "0";
-    int ret = query_open(s, err);
+    int ret = 0;
 
     do {
         const char *argv[] = {"SCAN", cursor, "MATCH", "nearfield:{*}", "COUNT", "1000",
                               "TYPE", "stream"};
         redisReply *r, *keys;
 
-        if (ret < 0)
-            break;
-        r = redisCommandArgv(s->query, 8, argv, NULL);
+        r = query(s, 8, argv, err);
         if (!r)
-            return nf_fail(err, NF_EIO, "listing streams: %s", s->query->errstr);
+            return NF_EIO;
         if (r->type != REDIS_REPLY_ARRAY || r->elements != 2 ||
             r->element[0]->type != REDIS_REPLY_STRING ||
             r->element[0]->len >= sizeof(cursor) || r->element[1]->type != REDIS_REPLY_ARRAY) {
-            ret = nf_fail(err, NF_EIO, "listing streams: %s",
-                          r->type == REDIS_REPLY_ERROR ? r->str : "unexpected reply");
+            ret = nf_fail(err, NF_EIO, "listing streams: unexpected reply");
             freeReplyObject(r);
             break;
         }
@@ -277,19 +302,22 @@ static bool sees_all(const struct nf_subscription *s)
 static int fill_hole(struct nf_subscription *s, struct source *src, const struct nf_event *ev,
                      struct nf_error *err)
 {
-    uint64_t was = src->seq;
+    uint64_t was = src->seq, was_epoch = src->epoch;
     /* The event lives in the arena that reading the stream reuses. */
     uint64_t epoch = ev->epoch, seq = ev->seq;
     struct nf_arena kept = s->arena;
     int ret;
 
-    nf_arena_init(&s->arena, ARENA_LIMIT);
+    nf_arena_init(&s->arena, 0);
     ret = read_stream(s, src, epoch, seq - 1, err);
     nf_arena_release(&s->arena);
     s->arena = kept;
     if (ret)
         return ret;
-    if (src->epoch == epoch && src->seq + 1 < seq)
+    if (was_epoch != epoch)
+        notice(s, "%s: epoch %llu began; what was missed of it was taken from the stream",
+               src->name, (unsigned long long)epoch);
+    else if (src->seq + 1 < seq)
         notice(s, "%s: events %llu to %llu of epoch %llu are lost: the stream has them no more",
                src->name, (unsigned long long)src->seq + 1, (unsigned long long)seq - 1,
                (unsigned long long)epoch);
@@ -307,22 +335,26 @@ static int take_message(struct nf_subscription *s, const redisReply *payload, st
     int ret;
 
     nf_arena_reset(&s->arena);
+    s->arena.limit = ARENA_FOR(payload->len);
     ret = nf_event_decode(&s->arena, payload->str, payload->len, &ev, err);
     if (ret < 0) {
         /* Anyone may publish there: what is not an event is passed over. */
         notice(s, "a message that is not an event: %s", err ? err->text : "");
         return 0;
     }
-    if (!ev.source.host || !ev.source.vm || !ev.source.disk)
+    if (!ev.source.host || !ev.source.vm || !ev.source.disk ||
+        !nf_source_name_valid(ev.source.host) || !nf_source_name_valid(ev.source.vm) ||
+        !nf_source_name_valid(ev.source.disk))
         return 0;
     snprintf(name, sizeof(name), "%s/%s/%s", ev.source.host, ev.source.vm, ev.source.disk);
     src = source_get(s, name);
     if (!src)
         return nf_fail(err, NF_ENOMEM, "out of memory");
-    if (sees_all(s) && src->epoch == ev.epoch && src->seq && ev.seq > src->seq + 1) {
+    if (sees_all(s) && src->seq &&
+        (src->epoch == ev.epoch ? ev.seq > src->seq + 1 : src->epoch < ev.epoch && ev.seq > 1)) {
         ret = fill_hole(s, src, &ev, err);
         if (ret)
-            return ret;
+            return ret < 0 && !s->event_said ? NF_ECLOSED : ret;
     }
     return deliver(s, src, &ev, err);
 }
@@ -386,7 +418,7 @@ struct nf_subscription *nf_subscribe(const struct nf_redis_uri *uri, const struc
     s->event = event;
     s->notice = notice_fn;
     s->opaque = opaque;
-    nf_arena_init(&s->arena, ARENA_LIMIT);
+    nf_arena_init(&s->arena, 0);
     /* Subscribed first, so that nothing falls between backlog and channel. */
     if (connect_pubsub(s, err) < 0) {
         nf_subscription_free(s);
@@ -411,25 +443,30 @@ void nf_subscription_free(struct nf_subscription *s)
     if (s->query)
         redisFree(s->query);
     nf_arena_release(&s->arena);
-    free(s->plain);
+    nf_buffer_release(&s->plain);
     free(s);
 }
 
-static int reconnect(struct nf_subscription *s, const char *why, struct nf_error *err)
+/* The connection is of no more use: the next wait begins a new one. */
+static int lost(struct nf_subscription *s, const char *why)
+{
+    notice(s, "the connection to Redis is lost (%s); connecting again", why);
+    redisFree(s->pubsub);
+    s->pubsub = NULL;
+    return 0;
+}
+
+static int reconnect(struct nf_subscription *s, int timeout_ms)
 {
     struct nf_error again;
-    struct timespec pause;
-    int ret;
+    int pause;
 
-    if (s->pubsub) {
-        notice(s, "the connection to Redis is lost (%s); connecting again", why);
-        redisFree(s->pubsub);
-        s->pubsub = NULL;
-    }
     s->backoff_ms = s->backoff_ms ? s->backoff_ms * 2 : 50;
     s->backoff_ms = s->backoff_ms < 2000 ? s->backoff_ms : 2000;
-    pause = (struct timespec){s->backoff_ms / 1000, (long)(s->backoff_ms % 1000) * 1000000};
-    nanosleep(&pause, NULL);
+    pause = (int)s->backoff_ms;
+    /* poll(2), so that a signal ends it. */
+    if (poll(NULL, 0, timeout_ms >= 0 && timeout_ms < pause ? timeout_ms : pause) < 0)
+        return 0;
     if (connect_pubsub(s, &again) < 0) {
         if (s->pubsub)
             redisFree(s->pubsub);
@@ -438,13 +475,19 @@ static int reconnect(struct nf_subscription *s, const char *why, struct nf_error
     }
     s->backoff_ms = 0;
     notice(s, "connected to Redis again");
-    if (!sees_all(s))
-        return 0;
-    /* What was published meanwhile. */
+    s->catch_up = true;
+    return 0;
+}
+
+/* What was published while there was no connection. With --path, too: what
+ * comes after the last event that was seen. */
+static int catch_up(struct nf_subscription *s, struct nf_error *err)
+{
     for (struct source *src = s->sources; src; src = src->next) {
-        ret = read_stream(s, src, 0, 0, err);
+        int ret = src->epoch ? read_stream(s, src, 0, 0, err) : 0;
+
         if (ret)
-            return ret > 0 ? ret : 0;
+            return ret;
     }
     return 0;
 }
@@ -479,16 +522,24 @@ int nf_subscription_wait(struct nf_subscription *s, int timeout_ms, struct nf_er
     struct pollfd p;
     int ret;
 
-    if (s->sel->since != NF_SINCE_NOW && !s->sources) {
+    s->event_said = false;
+    if (s->sel->since != NF_SINCE_NOW && !s->backlog_read) {
         ret = read_backlog(s, err);
         if (ret)
             return ret;
+        s->backlog_read = true;
     }
     if (!s->pubsub)
-        return reconnect(s, "", err);
+        return reconnect(s, timeout_ms);
+    if (s->catch_up) {
+        ret = catch_up(s, err);
+        if (ret)
+            return ret < 0 && !s->event_said ? lost(s, err ? err->text : "") : ret;
+        s->catch_up = false;
+    }
     ret = drain(s, &any, err);
-    if (ret == NF_ECLOSED && s->pubsub->err)
-        return reconnect(s, s->pubsub->errstr, err);
+    if (ret == NF_ECLOSED && !s->event_said)
+        return lost(s, s->pubsub->err ? s->pubsub->errstr : err ? err->text : "");
     if (ret || any)
         return ret;
     p = (struct pollfd){.fd = s->pubsub->fd, .events = POLLIN};
@@ -498,9 +549,9 @@ int nf_subscription_wait(struct nf_subscription *s, int timeout_ms, struct nf_er
     if (ret <= 0)
         return 0;
     if (redisBufferRead(s->pubsub) != REDIS_OK)
-        return reconnect(s, s->pubsub->errstr, err);
+        return lost(s, s->pubsub->errstr);
     ret = drain(s, &any, err);
-    if (ret == NF_ECLOSED && s->pubsub->err)
-        return reconnect(s, s->pubsub->errstr, err);
+    if (ret == NF_ECLOSED && !s->event_said)
+        return lost(s, s->pubsub->err ? s->pubsub->errstr : err ? err->text : "");
     return ret;
 }

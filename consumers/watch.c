@@ -280,6 +280,7 @@ int nf_cmd_watch(int argc, char **argv)
         return nf_cmd_usage_error(NAME, "%s", err.text);
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
+    signal(SIGPIPE, SIG_IGN); /* hiredis writes to connections that are gone */
     sub = nf_subscribe(&uri, &w.sel, on_event, on_notice, &w, &err);
     ret = sub ? run(&w, sub, &err) : err.code;
     if (ret < 0)

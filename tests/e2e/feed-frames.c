@@ -187,7 +187,7 @@ static int feed(struct feed *f)
             if (f->interval_us)
                 usleep((useconds_t)f->interval_us);
         } else if (ret == 0) {
-            ret = nf_batch_writer_drain(w, (int)(f->retry * 1000), &err);
+            ret = nf_batch_writer_drain(w, 10000 + (int)(f->retry * 1000), &err);
             if (ret == 1) {
                 fprintf(stderr, "feed-frames: acknowledged only up to %" PRIu64 "\n",
                         nf_batch_writer_acked(w));
