@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <linux/loop.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -56,18 +55,57 @@ static int copy_sparse(int from, const char *path, struct nf_error *err)
     return 0;
 }
 
+/* A loop device over @file that goes away with its last user. */
+static int loop_open(const char *file, uint64_t offset, bool writable, char path[40],
+                     struct nf_error *err)
+{
+    NF_AUTO_CLOSE int ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+    NF_AUTO_CLOSE int img = open(file, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+
+    if (ctl < 0 || img < 0)
+        return nf_fail(err, NF_EIO, "%s: %s", ctl < 0 ? "/dev/loop-control" : file,
+                       strerror(errno));
+    for (int tries = 0; tries < 100; tries++) {
+        struct loop_config config = {
+            .fd = (uint32_t)img,
+            .info = { .lo_offset = offset, .lo_flags = LO_FLAGS_AUTOCLEAR |
+                                  (writable ? 0 : LO_FLAGS_READ_ONLY) },
+        };
+        int n = ioctl(ctl, LOOP_CTL_GET_FREE), fd;
+
+        if (n < 0)
+            return nf_fail(err, NF_EIO, "no free loop device: %s", strerror(errno));
+        snprintf(path, 40, "/dev/loop%d", n);
+        fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+        if (fd >= 0 && ioctl(fd, LOOP_CONFIGURE, &config) == 0)
+            return fd;
+        if (fd >= 0)
+            close(fd);
+        /* Somebody else took it first. */
+        if (fd >= 0 && errno != EBUSY)
+            break;
+        usleep(10000);
+    }
+    return nf_fail(err, NF_EIO, "loop device for %s: %s", file, strerror(errno));
+}
+
 static int recover(const char *path, uint64_t offset, struct nf_error *err)
 {
-    char target[400], log[400];
+    NF_AUTO_CLOSE int loop = -1;
+    char device[40], target[400], log[400];
     char *argv[] = { (char *)"e2fsck", (char *)"-y", (char *)"-E", (char *)"journal_only", target,
                      NULL };
     posix_spawn_file_actions_t actions;
     pid_t pid;
     int status, rc;
 
-    snprintf(target, sizeof(target), "%s?offset=%" PRIu64, path, offset);
-    if (offset == 0)
-        snprintf(target, sizeof(target), "%s", path);
+    snprintf(target, sizeof(target), "%s", path);
+    if (offset != 0) {
+        loop = loop_open(path, offset, true, device, err);
+        if (loop < 0)
+            return loop;
+        snprintf(target, sizeof(target), "%s", device);
+    }
     snprintf(log, sizeof(log), "%s.e2fsck", path);
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, 1, log, O_CREAT | O_TRUNC | O_WRONLY, 0600);
@@ -85,38 +123,6 @@ static int recover(const char *path, uint64_t offset, struct nf_error *err)
     return 0;
 }
 
-/* A loop device over @file that goes away with its last user. */
-static int loop_open(const char *file, uint64_t offset, char path[40], struct nf_error *err)
-{
-    NF_AUTO_CLOSE int ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-    NF_AUTO_CLOSE int img = open(file, O_RDONLY | O_CLOEXEC);
-
-    if (ctl < 0 || img < 0)
-        return nf_fail(err, NF_EIO, "%s: %s", ctl < 0 ? "/dev/loop-control" : file,
-                       strerror(errno));
-    for (int tries = 0; tries < 100; tries++) {
-        struct loop_config config = {
-            .fd = (uint32_t)img,
-            .info = { .lo_offset = offset, .lo_flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR },
-        };
-        int n = ioctl(ctl, LOOP_CTL_GET_FREE), fd;
-
-        if (n < 0)
-            return nf_fail(err, NF_EIO, "no free loop device: %s", strerror(errno));
-        snprintf(path, 40, "/dev/loop%d", n);
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd >= 0 && ioctl(fd, LOOP_CONFIGURE, &config) == 0)
-            return fd;
-        if (fd >= 0)
-            close(fd);
-        /* Somebody else took it first. */
-        if (fd >= 0 && errno != EBUSY)
-            break;
-        usleep(10000);
-    }
-    return nf_fail(err, NF_EIO, "loop device for %s: %s", file, strerror(errno));
-}
-
 int checkpoint_take(struct checkpoint *c, int disk_fd, uint64_t offset, struct nf_error *err)
 {
     NF_AUTO_CLOSE int loop = -1;
@@ -129,7 +135,7 @@ int checkpoint_take(struct checkpoint *c, int disk_fd, uint64_t offset, struct n
         rc = recover(c->copy, offset, err);
     if (rc < 0)
         return rc;
-    loop = loop_open(c->copy, offset, device, err);
+    loop = loop_open(c->copy, offset, false, device, err);
     if (loop < 0)
         return loop;
     if (mount(device, c->mount, "ext4", MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Are two trees the same in all that tree_compare.h names?
- *     compare-trees A B
- * Each is a directory or the image of a file system, which is recovered in a
- * copy and mounted read-only. Needs root. Exit status: 0 same, 1 not, 2 it
+ *     compare-trees A B [OFFSET]
+ * Each is a directory or a disk's image, whose file system (at OFFSET, bytes)
+ * is recovered in a copy and mounted read-only. Needs root. Exit status: 0 same, 1 not, 2 it
  * could not be said.
  */
 #include <errno.h>
@@ -26,7 +26,7 @@ struct side {
     int fd;
 };
 
-static int open_side(struct side *s, struct nf_error *err)
+static int open_side(struct side *s, uint64_t offset, struct nf_error *err)
 {
     NF_AUTO_CLOSE int fd = open(s->path, O_RDONLY | O_CLOEXEC);
     const char *tmp = getenv("TMPDIR");
@@ -46,7 +46,7 @@ static int open_side(struct side *s, struct nf_error *err)
     }
     rc = checkpoint_init(&s->cp, s->dir, err);
     if (rc == 0)
-        rc = checkpoint_take(&s->cp, fd, 0, err);
+        rc = checkpoint_take(&s->cp, fd, offset, err);
     s->fd = s->cp.root;
     return rc;
 }
@@ -65,17 +65,20 @@ int main(int argc, char **argv)
     struct tree_compare_options opt = { .report = stdout, .max = 50 };
     struct tree_compare_result res = { 0 };
     struct nf_error err = { 0 };
+    uint64_t offset = 0;
     int rc;
 
-    if (argc != 3) {
-        fputs("Usage: compare-trees A B\n", stderr);
+    if (argc < 3 || argc > 4) {
+        fputs("Usage: compare-trees A B [OFFSET]\n", stderr);
         return 2;
     }
+    if (argc == 4)
+        offset = strtoull(argv[3], NULL, 0);
     opt.names[0] = a.path = argv[1];
     opt.names[1] = b.path = argv[2];
-    rc = open_side(&a, &err);
+    rc = open_side(&a, offset, &err);
     if (rc == 0)
-        rc = open_side(&b, &err);
+        rc = open_side(&b, offset, &err);
     if (rc == 0)
         rc = tree_compare(a.fd, b.fd, &opt, &res, &err);
     close_side(&a);
