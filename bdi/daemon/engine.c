@@ -17,6 +17,8 @@
 #include "bdi/daemon/sandbox.h"
 #include "bdi/daemon/say.h"
 
+#define SECTOR 512u
+
 /* --- the opener's answers ------------------------------------------------ */
 
 /* Take one message in. Its descriptors go where they belong, or are left in
@@ -256,6 +258,7 @@ static int prepare(struct engine *e, struct nf_error *err)
 static int open_image(struct engine *e, struct nf_error *err)
 {
     struct engine_setup *s = e->setup;
+    struct nf_tap_status st;
     struct nf_image *inner;
 
     if (s->nbd_sock >= 0) {
@@ -273,7 +276,17 @@ static int open_image(struct engine *e, struct nf_error *err)
     if (!inner)
         return NF_EIO;
     e->img = image_settled_new(inner, e->tap, err);
-    return e->img ? 0 : NF_ENOMEM;
+    if (!e->img)
+        return NF_ENOMEM;
+    /* The likeliest mistake of all, and a silent one. */
+    nf_tap_status(e->tap, &st);
+    if (e->img->size / SECTOR != (st.disk_size + SECTOR - 1) / SECTOR &&
+        e->img->size / SECTOR != st.disk_size / SECTOR)
+        return nf_fail(err, NF_EINVAL,
+                       "image %s: %llu bytes, but the disk of tap %s has %llu: not the same disk",
+                       s->opt->image, (unsigned long long)e->img->size, s->opt->tap,
+                       (unsigned long long)st.disk_size);
+    return 0;
 }
 
 static int run(struct engine *e, struct nf_error *err)
