@@ -398,7 +398,7 @@ int content_overwrite(struct ext4_fs *fs, const struct owner_extent *owner, uint
         ev.generation = inode.generation;
         ev.paths = paths.list;
         ev.npaths = paths.n;
-        ev.flags = paths.truncated ? NF_EV_TRUNCATED : 0;
+        ev.flags = paths_flags(&paths);
         fs->txn = 0;
         fs->index = 0;
         if (!data)

@@ -199,6 +199,36 @@ int ext4_crawl(struct ext4_fs *fs, struct nf_error *err)
     return ret < 0 ? ret : for_each_inode(fs, crawl_inode, err);
 }
 
+/* The names of an inode that its ENTRY had no room for. */
+static int snapshot_links(struct ext4_fs *fs, const struct nf_event *entry, struct nf_error *err)
+{
+    struct nf_event ev = *entry;
+    struct paths paths = {0};
+    struct name_ref *refs;
+    size_t n;
+    int ret = paths_all_refs(fs, entry->inode, &refs, &n);
+
+    if (ret < 0)
+        return nf_fail(err, ret, "names of inode %u: out of memory", entry->inode);
+    ev.kind = NF_LINK;
+    for (size_t i = EXT4_MAX_PATHS; ret == 0 && i < n; i++) {
+        struct nf_bytes two[2], name;
+
+        paths_clear(&paths);
+        if (!paths_ref_name(fs, &refs[i], &name) ||
+            !paths_add_entry(fs, &paths, refs[i].parent, name))
+            continue;
+        two[0] = paths.list[0];
+        two[1] = entry->paths[0];
+        ev.paths = two;
+        ev.npaths = 2;
+        ret = ext4_emit(fs, &ev, err);
+    }
+    free(refs);
+    paths_release(&paths);
+    return ret;
+}
+
 static int snapshot_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err)
 {
     const uint8_t *raw;
@@ -225,6 +255,7 @@ static int snapshot_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err
     ev.generation = inode.generation;
     ev.paths = paths.list;
     ev.npaths = paths.n;
+    /* Names that do not fit follow as LINKs. */
     ev.flags = paths.truncated ? NF_EV_TRUNCATED : 0;
     ev.create.attr = inode.attr;
     ev.create.valid_seq = fs->ctx.emitter->next_seq;
@@ -243,6 +274,8 @@ static int snapshot_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err
     }
     ret = ext4_emit(fs, &ev, err);
     memset(&ev.create, 0, sizeof(ev.create));
+    if (ret == 0 && paths.more)
+        ret = snapshot_links(fs, &ev, err);
     if (ret == 0 && ext4_is_reg(&inode))
         ret = content_emit_all(fs, &inode, &map, &ev, err);
     if (ret == 0)

@@ -531,8 +531,7 @@ static int send(struct links *l, struct nf_event *ev, struct nf_error *err)
 {
     ev->paths = l->paths.list;
     ev->npaths = l->paths.n;
-    if (l->paths.truncated)
-        ev->flags |= NF_EV_TRUNCATED;
+    ev->flags |= paths_flags(&l->paths);
     return ext4_emit(l->fs, ev, err);
 }
 

@@ -15,6 +15,7 @@ void paths_clear(struct paths *p)
     p->n = 0;
     p->used = 0;
     p->truncated = false;
+    p->more = false;
 }
 
 void paths_release(struct paths *p)
@@ -23,7 +24,7 @@ void paths_release(struct paths *p)
     memset(p, 0, sizeof(*p));
 }
 
-static bool ref_name(struct ext4_fs *fs, const struct name_ref *ref, struct nf_bytes *name)
+bool paths_ref_name(struct ext4_fs *fs, const struct name_ref *ref, struct nf_bytes *name)
 {
     enum view view = fs->links ? VIEW_NEW : VIEW_OLD;
     const uint8_t *block = picture_block(&fs->pic, view, ref->pblk, NULL);
@@ -46,7 +47,7 @@ bool paths_parent(struct ext4_fs *fs, uint64_t key, uint64_t *parent, struct nf_
     if (key & OBJECT_NEW)
         return false;
     while (names_next(&fs->names, (uint32_t)key, &cursor, &ref)) {
-        if (ref_name(fs, &ref, name)) {
+        if (paths_ref_name(fs, &ref, name)) {
             *parent = ref.parent;
             return true;
         }
@@ -95,7 +96,7 @@ bool paths_add_entry(struct ext4_fs *fs, struct paths *p, uint64_t dir, struct n
     uint8_t *end;
 
     if (p->n == EXT4_MAX_PATHS) {
-        p->truncated = true;
+        p->more = true;
         return false;
     }
     /* Once up for the length, once more to write it from the end. */
@@ -182,6 +183,38 @@ static size_t first_refs(struct ext4_fs *fs, uint32_t ino, struct name_ref *out,
     return n;
 }
 
+static int by_ref(const void *a, const void *b)
+{
+    return ref_before(a, b) ? -1 : ref_before(b, a);
+}
+
+int paths_all_refs(struct ext4_fs *fs, uint32_t ino, struct name_ref **refs, size_t *n)
+{
+    struct name_ref ref;
+    size_t cursor = 0, cap = 0;
+
+    *refs = NULL;
+    *n = 0;
+    while (names_next(&fs->names, ino, &cursor, &ref)) {
+        if (*n == cap) {
+            struct name_ref *bigger;
+
+            cap = cap ? cap * 2 : 64;
+            bigger = reallocarray(*refs, cap, sizeof(*bigger));
+            if (!bigger) {
+                free(*refs);
+                *refs = NULL;
+                return NF_ENOMEM;
+            }
+            *refs = bigger;
+        }
+        (*refs)[(*n)++] = ref;
+    }
+    if (*n)
+        qsort(*refs, *n, sizeof(**refs), by_ref);
+    return 0;
+}
+
 void paths_add_object(struct ext4_fs *fs, struct paths *p, uint64_t key)
 {
     struct name_ref refs[EXT4_MAX_PATHS];
@@ -200,10 +233,10 @@ void paths_add_object(struct ext4_fs *fs, struct paths *p, uint64_t key)
     for (size_t i = 0; fs->links && links_current(fs->links, key, i, &dir, &name); i++)
         paths_add_entry(fs, p, dir, name);
     if (!(key & OBJECT_NEW)) {
-        size_t n = first_refs(fs, (uint32_t)key, refs, EXT4_MAX_PATHS, &p->truncated);
+        size_t n = first_refs(fs, (uint32_t)key, refs, EXT4_MAX_PATHS, &p->more);
 
         for (size_t i = 0; i < n; i++) {
-            if (ref_name(fs, &refs[i], &name))
+            if (paths_ref_name(fs, &refs[i], &name))
                 paths_add_entry(fs, p, refs[i].parent, name);
         }
     }

@@ -25,10 +25,17 @@
 struct paths {
     struct nf_bytes list[EXT4_MAX_PATHS];
     size_t n;
-    bool truncated; /* a path or some names were left out */
+    bool truncated; /* a path was too long, or could not be built */
+    bool more;      /* there are more names than fit */
     uint8_t *buf;
     size_t used, cap;
 };
+
+/* NF_EV_TRUNCATED if @p does not have every name, else 0. */
+static inline uint32_t paths_flags(const struct paths *p)
+{
+    return p->truncated || p->more ? NF_EV_TRUNCATED : 0;
+}
 
 void paths_clear(struct paths *p);
 void paths_release(struct paths *p);
@@ -39,6 +46,14 @@ bool paths_add_entry(struct ext4_fs *fs, struct paths *p, uint64_t dir, struct n
 
 /* Append all names of object @key that are not yet in @p, in byte order. */
 void paths_add_object(struct ext4_fs *fs, struct paths *p, uint64_t key);
+
+/* All entries of the index that name @ino, in a fixed order; *@refs is to be
+ * freed. The first EXT4_MAX_PATHS are the ones that paths_add_object() takes.
+ * Returns 0 or NF_ENOMEM. */
+int paths_all_refs(struct ext4_fs *fs, uint32_t ino, struct name_ref **refs, size_t *n);
+
+/* The name that @ref points to; false if the directory does not have it. */
+bool paths_ref_name(struct ext4_fs *fs, const struct name_ref *ref, struct nf_bytes *name);
 
 /* Is directory object @dir the object @top or beneath it? */
 bool paths_is_beneath(struct ext4_fs *fs, uint64_t dir, uint64_t top);

@@ -384,7 +384,7 @@ static int emit_inodes(struct ext4_fs *fs, struct step *step, struct nf_error *e
         ev.generation = si->new.generation;
         ev.paths = paths.list;
         ev.npaths = paths.n;
-        ev.flags = paths.truncated ? NF_EV_TRUNCATED : 0;
+        ev.flags = paths_flags(&paths);
         if (ext4_is_reg(&si->new))
             ret = content_emit_step(fs, si, &ev, err);
         if (ret == 0)
