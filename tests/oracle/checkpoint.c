@@ -141,6 +141,8 @@ int checkpoint_take(struct checkpoint *c, int disk_fd, uint64_t offset, struct n
     if (mount(device, c->mount, "ext4", MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0)
         return nf_fail(err, NF_EIO, "mount the recovered image: %s", strerror(errno));
     c->mounted = true;
+    /* A recursive bind of what is above would keep it busy after our umount. */
+    mount(NULL, c->mount, NULL, MS_UNBINDABLE, NULL);
     c->root = open(c->mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (c->root < 0)
         return nf_fail(err, NF_EIO, "%s: %s", c->mount, strerror(errno));
