@@ -514,7 +514,8 @@ int nf_event_from_pb(struct nf_arena *arena, const Nearfield__V1__Event *m, stru
     ev->paths = paths;
     ev->npaths = m->n_path;
 
-    if (m->kind <= 0)
+    /* The generated enum may be unsigned; what was sent may be negative. */
+    if ((int)m->kind <= 0)
         return bad(m, "no kind", err);
     if ((int)m->kind > NF_KIND_MAX)
         return 1;
@@ -544,7 +545,8 @@ int nf_event_from_pb(struct nf_arena *arena, const Nearfield__V1__Event *m, stru
         ev->rename.other_inode = (uint32_t)m->rename->other_inode;
         ev->rename.other_generation = m->rename->other_generation;
         ev->rename.other_last = m->rename->other_last;
-        from_attr(&ev->rename.other, m->rename->other);
+        if (ev->kind == NF_RENAME && ev->rename.other_inode)
+            from_attr(&ev->rename.other, m->rename->other);
         break;
     case NF_WRITE:
         return from_write(m, ev, err);
@@ -556,7 +558,7 @@ int nf_event_from_pb(struct nf_arena *arena, const Nearfield__V1__Event *m, stru
     case NF_MOVE_RANGE:
         ev->range.offset = m->range->offset;
         ev->range.length = m->range->length;
-        ev->range.to = m->range->to;
+        ev->range.to = ev->kind == NF_MOVE_RANGE ? m->range->to : 0;
         break;
     case NF_ATTR:
         ev->attr.mask = m->attr->mask;

@@ -163,6 +163,8 @@ static void test_decode_refuses(void **state)
 
     (void)state;
     assert_int_equal(decode_pb(&m), NF_EFORMAT); /* no kind */
+    m.kind = (Nearfield__V1__Kind)-5;
+    assert_int_equal(decode_pb(&m), NF_EFORMAT);
     m.kind = NEARFIELD__V1__KIND__KIND_LINK;
     assert_int_equal(decode_pb(&m), 0);
     m.n_path = 1;
