@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Private to links.c (which entries went and came), links_order.c (what must
+ * come before what) and links_emit.c (the events).
+ */
+#ifndef BDI_EXT4_LINKS_PRIVATE_H
+#define BDI_EXT4_LINKS_PRIVATE_H
+
+#include "bdi/ext4/links.h"
+
+enum op_type { OP_MOVE, OP_REMOVE, OP_ADD };
+enum op_state { OP_NEW, OP_BUSY, OP_DONE };
+
+struct node;
+
+/* A (directory, name) place, and what the step does to it. */
+struct slot {
+    uint64_t dir;
+    struct nf_bytes name;
+    bool has_old, has_new;
+    struct name_ref old_ref, new_ref;
+    struct link_op *leaving; /* not done yet: the place is still taken */
+    struct slot *next;       /* hash chain */
+};
+
+struct link_op {
+    enum op_type type;
+    enum op_state state;
+    bool detoured;   /* went to a temporary name already */
+    struct node *obj;
+    struct slot *src, *dst;
+    struct link_op *next_child;  /* others leaving the same directory */
+    struct link_op *next_of_obj; /* others of the same object */
+};
+
+struct place {
+    uint64_t dir;
+    struct nf_bytes name;
+};
+
+/* An object whose names change. */
+struct node {
+    uint64_t key;
+    struct step_inode *si; /* null: its inode is not part of the step */
+    bool exists;           /* for new objects: CREATE went out */
+    struct place *names;   /* now, of those that this step touches */
+    size_t nnames, cap;
+    struct link_op *ops;
+    struct link_op *children; /* ops that take names out of this directory */
+};
+
+struct links {
+    struct ext4_fs *fs;
+    struct step *step;
+    struct slot **slots; /* in order of first sight */
+    size_t nslots, slots_cap;
+    struct slot **buckets;
+    size_t nbuckets;
+    struct u64map nodes; /* key -> struct node, owned */
+    struct link_op **ops;
+    size_t nops, ops_cap;
+    struct link_op **stack;
+    size_t depth;
+    uint32_t detours;
+    struct paths paths;
+    char **temp_names;
+    size_t ntemps;
+};
+
+/* links.c */
+struct slot *links_slot(struct links *l, uint64_t dir, struct nf_bytes name);
+struct node *links_node(struct links *l, uint64_t key);
+int links_add_name(struct node *n, uint64_t dir, struct nf_bytes name);
+void links_drop_name(struct node *n, const struct slot *s);
+void links_replace_name(struct node *n, const struct slot *from, const struct slot *to);
+
+/* links_emit.c: carry out one operation, now, and say so. */
+int links_emit_add(struct links *l, struct link_op *op, struct nf_error *err);
+int links_emit_remove(struct links *l, struct link_op *op, struct nf_error *err);
+int links_emit_move(struct links *l, struct link_op *op, struct nf_error *err);
+/* @op and @other each hold, or end up at, the other's place. */
+int links_emit_exchange(struct links *l, struct link_op *op, struct link_op *other,
+                        struct nf_error *err);
+/* Take @op's object out of the way under a name of our own making. */
+int links_emit_detour(struct links *l, struct link_op *op, struct nf_error *err);
+/* New inodes without a name, and nameless ones that were freed. */
+int links_emit_nameless(struct links *l, struct nf_error *err);
+
+#endif
