@@ -22,6 +22,7 @@
 #include "consumers/apply.h"
 #include "consumers/beneath.h"
 #include "consumers/mirror_dir.h"
+#include "consumers/redis_stream.h"
 
 #define NO_NUMBER UINT64_MAX
 
@@ -85,6 +86,11 @@ static int follow_seq(struct mirror *m, const struct nf_event *ev, struct nf_err
                                ", where the stream begins",
                                m->dir.state.seq, ev->seq);
             m->skip_to = m->dir.state.seq;
+        } else if (ev->seq != 1 && !m->opt.adopt) {
+            return nf_fail(err, NF_ELOST,
+                           "the stream begins with event %" PRIu64 " of its epoch, not the first: "
+                           "it takes a directory that fits, and --adopt",
+                           ev->seq);
         }
     } else if (ev->epoch != m->epoch) {
         return nf_fail(err, NF_ELOST,
@@ -266,7 +272,7 @@ static int run(struct mirror *m, int fd, struct nf_error *err)
             continue;
         }
         if (rc < 0) {
-            nf_fail(err, rc, "%s: %s", m->opt.from, err->text);
+            nf_fail_prefix(err, "%s", strcmp(m->opt.from, "-") == 0 ? "stream" : m->opt.from);
             break;
         }
         /* Nothing is made for what turns out not to be a stream. */
@@ -280,6 +286,36 @@ static int run(struct mirror *m, int fd, struct nf_error *err)
         progress(m, false);
     }
     nf_frame_reader_free(reader);
+    progress(m, true);
+    return rc;
+}
+
+/* The same from Redis, where a stream has no end. */
+static int run_redis(struct mirror *m, struct nf_error *err)
+{
+    const struct nf_redis_disk disk = { m->opt.host, m->opt.vm, m->opt.disk };
+    struct nf_redis_stream *s = NULL;
+    struct nf_batch batch;
+    int rc = set_up(m, err);
+
+    if (rc == 0) {
+        s = nf_redis_stream_open(m->opt.from, &disk, m->dir.resumed ? m->dir.state.epoch : 0,
+                                 m->dir.state.seq, err);
+        rc = s ? 0 : err->code;
+    }
+    if (rc == 0 && m->dir.resumed) {
+        /* It may be that nothing comes: then the directory is what it was. */
+        m->positioned = true;
+        m->epoch = m->dir.state.epoch;
+        m->seq = m->skip_to = m->dir.state.seq;
+    }
+    while (rc == 0 && !m->done && (!stop || m->in_step)) {
+        rc = nf_redis_stream_next(s, &batch, err);
+        if (rc == 1)
+            rc = apply_batch(m, &batch, err);
+        progress(m, false);
+    }
+    nf_redis_stream_free(s);
     progress(m, true);
     return rc;
 }
@@ -378,7 +414,9 @@ static void help(void)
          "stream, one after another, beneath it. DIR is empty at first, or was left by\n"
          "an earlier run, which is then gone on with.\n\n"
          "  --to DIR            where to\n"
-         "  --from -|FILE       the stream, as nearfield-bdi --out writes it (-)\n"
+         "  --from -|FILE|URI   the stream: as nearfield-bdi --out writes it (-), or that\n"
+         "                      of a disk in Redis, redis://HOST:PORT or unix:PATH, which\n"
+         "                      is followed until SIGINT\n"
          "  --as-root           owners, devices, set-user-ID bits and all extended\n"
          "                      attributes for real; needs root\n"
          "  --host, --vm, --disk NAME   which source, if there are several\n"
@@ -466,14 +504,12 @@ int nf_cmd_mirror(int argc, char **argv)
     const struct sigaction sa = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
     struct nf_error err = { 0 };
     NF_AUTO_CLOSE int fd = -1;
+    bool redis;
     int status = parse(argc, argv, &m.opt), rc;
 
     if (status != 0)
         return status < 0 ? nf_cmd_close_stdout("mirror", NF_EXIT_OK) : status;
-    if (strncmp(m.opt.from, "redis:", 6) == 0 || strncmp(m.opt.from, "unix:", 5) == 0)
-        return nf_cmd_error("mirror", "%s: reading from Redis is not supported yet; give the "
-                                      "stream of nearfield-bdi --out",
-                            m.opt.from);
+    redis = strncmp(m.opt.from, "redis:", 6) == 0 || strncmp(m.opt.from, "unix:", 5) == 0;
     if (m.opt.as_root && geteuid() != 0)
         return nf_cmd_error("mirror", "--as-root needs root");
     umask(0077);
@@ -481,8 +517,12 @@ int nf_cmd_mirror(int argc, char **argv)
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
 
-    fd = open_source(m.opt.from, &err);
-    rc = fd < 0 ? fd : run(&m, fd, &err);
+    if (redis) {
+        rc = run_redis(&m, &err);
+    } else {
+        fd = open_source(m.opt.from, &err);
+        rc = fd < 0 ? fd : run(&m, fd, &err);
+    }
     status = rc < 0 ? nf_cmd_error("mirror", "%s", err.text) : finish(&m, &err);
     nf_apply_free(m.apply);
     nf_mirror_dir_close(&m.dir, !m.applied);
