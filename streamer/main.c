@@ -282,6 +282,8 @@ static int run(struct streamer *st, struct nf_error *err)
 
                 if (read(st->signal_fd, &si, sizeof(si)) == sizeof(si) && !stop_at) {
                     close_socket(st); /* takes it out of epoll, too */
+                    for (size_t k = 0; k < st->nsessions; k++)
+                        nf_session_stop(st->sessions[k]);
                     stop_at = now_ms() + DRAIN_MS;
                 }
             } else if (ptr == &st->listen_fd) {

@@ -5,10 +5,12 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/buffer.h"
@@ -71,9 +73,21 @@ static const char *label(const struct nf_session *s)
     return text;
 }
 
+/* A sender that is refused tries again: the same reason is said once a minute. */
 static void refuse(struct nf_session *s, const char *why)
 {
-    nf_log("%s refused: %s", label(s), why);
+    static char last[1024];
+    static time_t said;
+    char text[1024];
+    struct timespec now;
+
+    snprintf(text, sizeof(text), "%s refused: %s", label(s), why);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (strcmp(text, last) != 0 || now.tv_sec - said >= 60) {
+        nf_log("%s", text);
+        strcpy(last, text);
+        said = now.tv_sec;
+    }
     end(s);
 }
 
@@ -268,6 +282,12 @@ void nf_session_resume(struct nf_session *s)
     if (s->state == OPEN && !(s->watching & EPOLLIN) &&
         nf_link_queued(s->env->link) <= QUEUE_RESUME)
         read_frames(s);
+}
+
+void nf_session_stop(struct nf_session *s)
+{
+    if (s->state != ENDED)
+        set_watching(s, false);
 }
 
 bool nf_session_ended(const struct nf_session *s)

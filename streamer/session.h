@@ -31,6 +31,9 @@ void nf_session_ready(struct nf_session *s, uint32_t events);
 /* Go on reading if it had stopped because Redis was behind. */
 void nf_session_resume(struct nf_session *s);
 
+/* Read nothing more; acknowledgements still go out. */
+void nf_session_stop(struct nf_session *s);
+
 /* True once the connection ended, for whatever reason; free it then, outside
  * of its own callbacks. */
 bool nf_session_ended(const struct nf_session *s);
