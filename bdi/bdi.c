@@ -189,7 +189,6 @@ static int reread(struct bdi *b, uint64_t offset, uint64_t len, struct nf_error 
 
     if (!buf)
         return nf_fail(err, NF_ENOMEM, "engine: out of memory");
-    b->emitter.extra_flags = NF_EV_READBACK;
     while (ret == 0 && len) {
         size_t n = len < READ_CHUNK ? (size_t)len : READ_CHUNK;
 
@@ -197,6 +196,7 @@ static int reread(struct bdi *b, uint64_t offset, uint64_t len, struct nf_error 
         if (ret < 0)
             break;
         b->emitter.status.readbacks++;
+        b->emitter.extra_flags = NF_EV_READBACK | (ret > 0 ? NF_EV_UNSETTLED : 0);
         ret = give_all(b, offset, n, buf, true, err);
         offset += n;
         len -= n;
