@@ -131,8 +131,10 @@ static int crawl_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err)
     struct block_map map;
     int ret = 0;
 
-    if (!raw)
-        return nf_fail(err, NF_EIO, "ext4: inode %u cannot be read", ino);
+    if (!raw) {
+        ext4_oddity(fs);
+        return 0;
+    }
     ext4_inode_decode(&inode, raw, fs->inode_size);
     if (inode.attr.mode == 0 && visible)
         return 0;
@@ -242,8 +244,10 @@ static int snapshot_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err
     if (!ext4_inode_visible(fs, ino))
         return 0;
     raw = ext4_inode_raw(fs, VIEW_OLD, ino);
-    if (!raw)
-        return nf_fail(err, NF_EIO, "ext4: inode %u cannot be read", ino);
+    if (!raw) {
+        ext4_oddity(fs);
+        return 0;
+    }
     ext4_inode_decode(&inode, raw, fs->inode_size);
     if (inode.attr.mode == 0)
         return 0;

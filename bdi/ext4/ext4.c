@@ -64,7 +64,7 @@ static int open_journal(struct ext4_fs *fs, struct nf_error *err)
     int ret;
 
     if (!raw)
-        return nf_fail(err, NF_EIO, "ext4: the journal's inode cannot be read");
+        return nf_fail(err, NF_EFORMAT, "ext4: the journal's inode cannot be read");
     ext4_inode_decode(&inode, raw, fs->inode_size);
     ret = block_map_read(fs, VIEW_OLD, fs->journal_ino, &inode, &map, err);
     if (ret < 0)
@@ -113,6 +113,14 @@ static int check_log_owned(struct ext4_fs *fs, struct nf_error *err)
         }
     }
     return 0;
+}
+
+/* An image that could not be read must not pass for a damaged file system. */
+static int image_failure(const struct ext4_fs *fs, struct nf_error *err)
+{
+    const struct nf_error *f = &fs->pic.failure;
+
+    return f->code ? nf_fail(err, f->code, "%s", f->text) : 0;
 }
 
 static int attach(const struct fs_context *ctx, void **out, struct nf_error *err)
@@ -171,11 +179,15 @@ static int attach(const struct fs_context *ctx, void **out, struct nf_error *err
         ret = ext4_emit_fs(fs, NF_FS_ATTACHED, NULL, err);
     if (ret == 0 && ctx->emitter->opt.snapshot)
         ret = ext4_snapshot(fs, err);
+    if (ret == 0)
+        ret = image_failure(fs, err);
     if (ret < 0)
         goto fail;
     *out = fs;
     return 0;
 fail:
+    if (ret == NF_EFORMAT && image_failure(fs, err) < 0)
+        ret = fs->pic.failure.code;
     detach(fs);
     return ret;
 }
@@ -385,7 +397,7 @@ static int ext4_write(void *opaque, uint64_t offset, uint64_t len, const uint8_t
 
         ret = write_run(fs, &run, lo, hi - lo, data ? data + (lo - offset) : NULL, err);
     }
-    return ret;
+    return ret < 0 ? ret : image_failure(fs, err);
 }
 
 static int unknown(void *opaque, uint64_t offset, uint64_t len, struct nf_error *err)
@@ -399,7 +411,9 @@ static int unknown(void *opaque, uint64_t offset, uint64_t len, struct nf_error 
 
 static int barrier(void *opaque, struct nf_error *err)
 {
-    return in_place_step(opaque, err);
+    int ret = in_place_step(opaque, err);
+
+    return ret < 0 ? ret : image_failure(opaque, err);
 }
 
 static bool gone(const void *opaque)

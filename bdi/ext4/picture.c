@@ -112,6 +112,7 @@ void picture_drop_home(struct picture *p, uint64_t block)
 
 const uint8_t *picture_home(struct picture *p, uint64_t block, struct nf_error *err)
 {
+    struct nf_error failure = {0};
     uint8_t *at;
     int ret;
 
@@ -124,9 +125,12 @@ const uint8_t *picture_home(struct picture *p, uint64_t block, struct nf_error *
     if (picture_present(p, block))
         return at;
     ret = p->ctx->img->read(p->ctx->img, p->ctx->offset + block * p->block_size, at,
-                            p->block_size, err);
-    if (ret < 0)
+                            p->block_size, &failure);
+    if (ret < 0) {
+        p->failure = failure;
+        nf_fail(err, failure.code, "%s", failure.text);
         return NULL;
+    }
     if (ret > 0)
         p->stale_fetch = true;
     p->fetched++;

@@ -71,6 +71,7 @@ struct picture {
     enum view view;        /* which side libext2fs reads */
     uint64_t fetched;      /* blocks read from the image */
     bool stale_fetch;      /* such a read may have been newer than the stream */
+    struct nf_error failure; /* of the image, met where damage was looked for as well */
 };
 
 int picture_init(struct picture *p, const struct fs_context *ctx, uint32_t block_size,

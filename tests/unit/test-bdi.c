@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * libbdi's edges: disks that cannot be followed are said to be, by name, and
+ * records that are not plain writes do what bdi.h says. Images are made by
+ * mke2fs and debugfs.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "bdi/bdi.h"
+#include "common/bytes.h"
+
+#define MIB (1u << 20)
+#define BLOCK 1024u
+
+struct seen {
+    enum nf_kind kind;
+    uint32_t flags, inode;
+    enum nf_fs_state state;
+    uint64_t offset, length;
+    uint8_t first_byte; /* of a WRITE's data */
+    char text[300];     /* reason and type of FS, scope of GAP */
+};
+
+struct test {
+    struct nf_image img;
+    uint8_t *disk;
+    char path[64];
+    int shadow;
+    struct bdi *bdi;
+    struct seen seen[64];
+    size_t n;
+    uint64_t next_seq;
+    int refuse;    /* what the callback returns instead of 0 */
+    bool fail_read; /* the image cannot be read */
+};
+
+static int disk_read(struct nf_image *img, uint64_t offset, void *buf, size_t len,
+                     struct nf_error *err)
+{
+    struct test *t = (struct test *)img;
+
+    assert_true(offset <= img->size && len <= img->size - offset);
+    if (t->fail_read)
+        return nf_fail(err, NF_EIO, "the disk is on fire");
+    memcpy(buf, t->disk + offset, len);
+    return 0;
+}
+
+static int on_event(void *opaque, const struct nf_event *ev, struct nf_error *err)
+{
+    struct test *t = opaque;
+    struct seen *s = &t->seen[t->n];
+
+    if (t->refuse)
+        return nf_fail(err, t->refuse, "nobody listens");
+    assert_int_equal(ev->seq, t->next_seq++);
+    assert_int_equal(ev->epoch, 7);
+    assert_true(t->n < sizeof(t->seen) / sizeof(t->seen[0]));
+    *s = (struct seen){.kind = ev->kind, .flags = ev->flags, .inode = ev->inode};
+    if (ev->kind == NF_FS) {
+        s->state = ev->fs.state;
+        snprintf(s->text, sizeof(s->text), "%s: %s", ev->fs.type ? ev->fs.type : "-",
+                 ev->fs.reason ? ev->fs.reason : "-");
+    } else if (ev->kind == NF_GAP) {
+        s->offset = ev->gap.lost_requests;
+        s->length = ev->gap.lost_bytes;
+        snprintf(s->text, sizeof(s->text), "%s", ev->gap.scope);
+    } else if (ev->kind == NF_WRITE) {
+        s->offset = ev->write.offset;
+        s->length = ev->write.length;
+        s->first_byte = ev->write.data.len ? ev->write.data.data[0] : 0;
+    } else if (ev->kind == NF_ZERO) {
+        s->offset = ev->range.offset;
+        s->length = ev->range.length;
+    }
+    t->n++;
+    return 0;
+}
+
+static int setup(void **state)
+{
+    struct test *t = calloc(1, sizeof(*t));
+    int fd;
+
+    assert_non_null(t);
+    snprintf(t->path, sizeof(t->path), "/tmp/nf-bdi.XXXXXX");
+    fd = mkstemp(t->path);
+    t->shadow = memfd_create("shadow", MFD_CLOEXEC);
+    assert_true(fd >= 0 && t->shadow >= 0);
+    close(fd);
+    t->img.read = disk_read;
+    t->next_seq = 3;
+    *state = t;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct test *t = *state;
+
+    bdi_free(t->bdi);
+    unlink(t->path);
+    close(t->shadow);
+    free(t->disk);
+    free(t);
+    return 0;
+}
+
+/* Run a command with the image's path for each %1$s. */
+static void run(struct test *t, const char *format)
+{
+    char command[800];
+    int n;
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    n = snprintf(command, sizeof(command), format, t->path);
+#pragma GCC diagnostic pop
+    assert_in_range(n, 1, sizeof(command) - 1);
+    assert_int_equal(system(command), 0);
+}
+
+static void load(struct test *t, uint32_t size)
+{
+    FILE *f = fopen(t->path, "rb");
+
+    assert_non_null(f);
+    t->disk = calloc(1, size);
+    assert_non_null(t->disk);
+    t->img.size = size;
+    assert_true(fread(t->disk, 1, size, f) > 0 || feof(f));
+    fclose(f);
+}
+
+static int attach(struct test *t, struct nf_error *err)
+{
+    struct bdi_options opt = {.epoch = 7,
+                              .first_seq = 3,
+                              .content_limit = BDI_CONTENT_ALL,
+                              .event = on_event,
+                              .opaque = t};
+
+    t->bdi = bdi_new(&t->img, t->shadow, &opt, err);
+    assert_non_null(t->bdi);
+    return bdi_attach(t->bdi, err);
+}
+
+/* Attaching must fail, and say @reason in one FS event and in the error. */
+static void expect_unsupported(struct test *t, uint32_t size, const char *reason)
+{
+    struct nf_error err = {0};
+    struct bdi_status st;
+
+    load(t, size);
+    assert_int_equal(attach(t, &err), NF_EUNSUPPORTED);
+    assert_int_equal(t->n, 1);
+    assert_int_equal(t->seen[0].kind, NF_FS);
+    assert_int_equal(t->seen[0].state, NF_FS_UNSUPPORTED);
+    if (!strstr(t->seen[0].text, reason) || !strstr(err.text, reason))
+        fail_msg("'%s' and '%s' do not say '%s'", t->seen[0].text, err.text, reason);
+    bdi_get_status(t->bdi, &st);
+    assert_int_equal(st.filesystems, 0);
+    assert_int_equal(bdi_next_seq(t->bdi), 4);
+}
+
+static void test_no_journal(void **state)
+{
+    run(*state, "mke2fs -q -F -t ext2 -b 1024 %1$s 4M");
+    expect_unsupported(*state, 4 * MIB, "without a journal");
+}
+
+static void test_bigalloc(void **state)
+{
+    run(*state, "mke2fs -q -F -t ext4 -b 1024 -O bigalloc -C 4096 %1$s 16M 2> /dev/null");
+    expect_unsupported(*state, 16 * MIB, "bigalloc");
+}
+
+static void test_inline_data(void **state)
+{
+    run(*state, "mke2fs -q -F -t ext4 -b 1024 -J size=1 -O inline_data %1$s 8M");
+    expect_unsupported(*state, 8 * MIB, "inline_data");
+}
+
+static void test_encrypt(void **state)
+{
+    run(*state, "mke2fs -q -F -t ext4 -b 1024 -J size=1 -O encrypt %1$s 8M");
+    expect_unsupported(*state, 8 * MIB, "encrypt");
+}
+
+static void test_fast_commit(void **state)
+{
+    run(*state, "mke2fs -q -F -t ext4 -b 1024 -J size=4 -O fast_commit %1$s 16M");
+    expect_unsupported(*state, 16 * MIB, "fast_commit");
+}
+
+static void test_external_journal(void **state)
+{
+    /* debugfs: no second device is needed. */
+    run(*state, "mke2fs -q -F -t ext4 -b 1024 -J size=1 %1$s 8M && "
+                "debugfs -w -R 'ssv journal_inum 0' %1$s 2> /dev/null");
+    expect_unsupported(*state, 8 * MIB, "external journal");
+}
+
+static void test_journal_device(void **state)
+{
+    run(*state, "mke2fs -q -F -O journal_dev -b 1024 %1$s 4M");
+    expect_unsupported(*state, 4 * MIB, "jbd");
+}
+
+static void test_luks(void **state)
+{
+    run(*state, "printf 'LUKS\\272\\276\\0\\2' > %1$s");
+    expect_unsupported(*state, 8 * MIB, "crypto_LUKS");
+}
+
+static void test_xfs(void **state)
+{
+    /* blkid wants a superblock that makes sense: 4096 byte blocks, 512 byte
+     * sectors, 256 byte inodes, one group of 4096 blocks. */
+    run(*state, "{ printf 'XFSB\\0\\0\\20\\0\\0\\0\\0\\0\\0\\0\\20\\0'; head -c 64 /dev/zero; "
+                "printf '\\0\\0\\0\\1'; "
+                "printf '\\0\\0\\20\\0\\0\\0\\0\\1\\0\\0\\0\\0\\0\\0\\5\\0'; "
+                "printf '\\264\\245\\2\\0\\1\\0\\0\\20'; head -c 12 /dev/zero; "
+                "printf '\\14\\11\\10\\4\\14\\0\\0\\31'; head -c 512 /dev/zero; } > %1$s");
+    expect_unsupported(*state, 16 * MIB, "xfs");
+}
+
+static void test_nothing(void **state)
+{
+    expect_unsupported(*state, MIB, "nothing known is there");
+}
+
+/* A superblock that is there but lies. */
+static void test_broken_geometry(void **state)
+{
+    struct test *t = *state;
+
+    run(t, "mke2fs -q -F -t ext4 -b 1024 -J size=1 -O ^metadata_csum %1$s 8M && "
+           "truncate -s 4M %1$s");
+    expect_unsupported(t, 4 * MIB, "do not fit");
+}
+
+static void test_unreadable(void **state)
+{
+    struct test *t = *state;
+    struct nf_error err = {0};
+
+    run(t, "mke2fs -q -F -t ext4 -b 1024 -J size=1 %1$s 8M");
+    load(t, 8 * MIB);
+    t->fail_read = true;
+    assert_int_equal(attach(t, &err), NF_EIO);
+    assert_non_null(strstr(err.text, "on fire"));
+    assert_int_equal(t->n, 0);
+}
+
+/* --- records ------------------------------------------------------------------ */
+
+/* A file system with one file of three blocks. */
+static void follow(struct test *t)
+{
+    struct nf_error err = {0};
+    struct bdi_status st;
+
+    run(t, "mke2fs -q -F -t ext4 -b 1024 -N 64 -J size=1 -O ^metadata_csum %1$s 8M && "
+           "head -c 3000 /dev/zero | tr '\\0' a > %1$s.file && "
+           "debugfs -w -R 'write %1$s.file file' %1$s > /dev/null 2>&1 && rm %1$s.file");
+    load(t, 8 * MIB);
+    assert_int_equal(attach(t, &err), 0);
+    assert_int_equal(t->n, 1);
+    assert_int_equal(t->seen[0].state, NF_FS_ATTACHED);
+    bdi_get_status(t->bdi, &st);
+    assert_int_equal(st.filesystems, 1);
+    t->n = 0;
+}
+
+/* Where the file's first block is: the only block that begins with it. */
+static uint64_t file_at(const struct test *t)
+{
+    for (uint64_t at = 0; at < t->img.size; at += BLOCK) {
+        if (t->disk[at] == 'a' && t->disk[at + BLOCK - 1] == 'a')
+            return at;
+    }
+    fail_msg("the file is not on the disk");
+    return 0;
+}
+
+static int record(struct test *t, enum nf_record_type type, uint32_t flags, uint64_t offset,
+                  uint64_t length, const uint8_t *data)
+{
+    struct nf_record rec = {
+        .seq = 1, .type = type, .flags = flags, .offset = offset, .length = length, .data = data};
+    struct nf_error err = {0};
+    int ret = bdi_record(t->bdi, &rec, &err);
+
+    assert_int_equal(ret, err.code);
+    return ret;
+}
+
+static void test_gap(void **state)
+{
+    struct test *t = *state;
+
+    follow(t);
+    assert_int_equal(record(t, NF_REC_GAP, 0, 17, 12345, NULL), NF_ELOST);
+    assert_int_equal(t->n, 1);
+    assert_int_equal(t->seen[0].kind, NF_GAP);
+    assert_int_equal(t->seen[0].offset, 17);
+    assert_int_equal(t->seen[0].length, 12345);
+    assert_true(t->seen[0].text[0]);
+    /* Nothing after it can be believed. */
+    assert_int_equal(record(t, NF_REC_FLUSH, 0, 0, 0, NULL), NF_ELOST);
+    assert_int_equal(t->n, 1);
+}
+
+static void test_overwrite(void **state)
+{
+    struct test *t = *state;
+    uint8_t data[BLOCK];
+    uint64_t at;
+
+    follow(t);
+    at = file_at(t);
+    memset(data, 'b', sizeof(data));
+    assert_int_equal(record(t, NF_REC_WRITE, 0, at, 512, data), 0);
+    assert_int_equal(t->n, 1);
+    assert_int_equal(t->seen[0].kind, NF_WRITE);
+    assert_int_equal(t->seen[0].offset, 0);
+    assert_int_equal(t->seen[0].length, 512);
+    assert_int_equal(t->seen[0].first_byte, 'b');
+    assert_int_equal(t->seen[0].flags & NF_EV_READBACK, 0);
+    /* Only to the end of the file are there bytes that anybody can read. */
+    assert_int_equal(record(t, NF_REC_WRITE, 0, at + 2 * BLOCK, BLOCK, data), 0);
+    assert_int_equal(t->n, 2);
+    assert_int_equal(t->seen[1].offset, 2048);
+    assert_int_equal(t->seen[1].length, 3000 - 2048);
+    assert_int_equal(record(t, NF_REC_ZERO, 0, at, BLOCK, NULL), 0);
+    assert_int_equal(t->n, 3);
+    assert_int_equal(t->seen[2].kind, NF_ZERO);
+    assert_int_equal(t->seen[2].length, BLOCK);
+}
+
+/* Parts of sectors are taken from the disk, whole sectors at a time. */
+static void test_unaligned(void **state)
+{
+    struct test *t = *state;
+    uint8_t data[700];
+    uint64_t at;
+
+    follow(t);
+    at = file_at(t);
+    memset(data, 'c', sizeof(data));
+    memcpy(t->disk + at + 100, data, sizeof(data));
+    assert_int_equal(record(t, NF_REC_WRITE, 0, at + 100, sizeof(data), data), 0);
+    assert_int_equal(t->n, 1);
+    assert_int_equal(t->seen[0].kind, NF_WRITE);
+    assert_int_equal(t->seen[0].offset, 0);
+    assert_int_equal(t->seen[0].length, 1024);
+    assert_int_equal(t->seen[0].first_byte, 'a'); /* what the disk has there */
+    assert_true(t->seen[0].flags & NF_EV_READBACK);
+}
+
+/* What a write that failed or overlapped left is what the disk says. */
+static void test_ambiguous(void **state)
+{
+    struct test *t = *state;
+    uint8_t data[BLOCK];
+    uint64_t at;
+
+    follow(t);
+    at = file_at(t);
+    memset(t->disk + at, 'd', BLOCK);
+    memset(data, 'e', sizeof(data));
+    assert_int_equal(record(t, NF_REC_WRITE, NF_REC_AMBIGUOUS, at, BLOCK, data), 0);
+    assert_int_equal(record(t, NF_REC_WRITE, NF_REC_FAILED, at, BLOCK, NULL), 0);
+    assert_int_equal(t->n, 2);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(t->seen[i].first_byte, 'd');
+        assert_true(t->seen[i].flags & NF_EV_READBACK);
+    }
+    t->fail_read = true;
+    assert_int_equal(record(t, NF_REC_WRITE, NF_REC_FAILED, at, BLOCK, NULL), NF_EIO);
+}
+
+static void test_beyond(void **state)
+{
+    struct test *t = *state;
+    uint8_t data[2 * BLOCK] = {1};
+    struct bdi_status st;
+
+    follow(t);
+    assert_int_equal(record(t, NF_REC_WRITE, 0, t->img.size, sizeof(data), data), 0);
+    assert_int_equal(record(t, NF_REC_WRITE, 0, t->img.size - BLOCK, sizeof(data), data), 0);
+    assert_int_equal(record(t, NF_REC_ZERO, 0, UINT64_MAX - 511, 512, NULL), 0);
+    assert_int_equal(record(t, NF_REC_ZERO, 0, 0, 0, NULL), 0);
+    assert_int_equal(record(t, NF_REC_DISCARD, 0, t->img.size / 2, UINT64_MAX, NULL), 0);
+    assert_int_equal(record(t, NF_REC_DISCARD, 0, t->img.size - 512, UINT64_MAX - 511, NULL), 0);
+    assert_int_equal(record(t, NF_REC_RESIZE, 0, 0, UINT64_MAX, NULL), 0);
+    assert_int_equal(t->n, 0);
+    bdi_get_status(t->bdi, &st);
+    assert_int_equal(st.records, 7);
+    assert_int_equal(st.events, 1); /* FS(attached) */
+}
+
+static void test_no_data(void **state)
+{
+    struct test *t = *state;
+
+    follow(t);
+    assert_int_equal(record(t, NF_REC_WRITE, 0, 0, 512, NULL), NF_EINVAL);
+}
+
+/* What the callback returns is what the caller gets, and no seq is lost. */
+static void test_refused(void **state)
+{
+    struct test *t = *state;
+    uint8_t data[512] = {1};
+
+    follow(t);
+    t->refuse = NF_ECLOSED;
+    assert_int_equal(record(t, NF_REC_WRITE, 0, file_at(t), 512, data), NF_ECLOSED);
+    assert_int_equal(bdi_next_seq(t->bdi), 4);
+}
+
+/* Metadata changed in place becomes a step at the next barrier. */
+static void test_in_place(void **state)
+{
+    struct test *t = *state;
+    uint8_t block[BLOCK];
+    uint64_t table = 0;
+
+    follow(t);
+    /* The root's inode: the second of the table, a directory with three links. */
+    for (uint64_t at = BLOCK; at < t->img.size && !table; at += BLOCK) {
+        if (nf_le16(t->disk + at + 256) == 040755 && nf_le16(t->disk + at + 256 + 26) == 3)
+            table = at;
+    }
+    assert_int_not_equal(table, 0);
+    memcpy(block, t->disk + table, BLOCK);
+    nf_put_le16(block + 256, 040700);
+    assert_int_equal(record(t, NF_REC_WRITE, 0, table, BLOCK, block), 0);
+    assert_int_equal(t->n, 0);
+    assert_int_equal(record(t, NF_REC_FLUSH, 0, 0, 0, NULL), 0);
+    assert_int_equal(t->n, 2);
+    assert_int_equal(t->seen[0].kind, NF_ATTR);
+    assert_int_equal(t->seen[0].inode, 2);
+    assert_true(t->seen[0].flags & NF_EV_UNORDERED);
+    assert_int_equal(t->seen[1].kind, NF_COMMIT);
+}
+
+/* A superblock that becomes invalid ends its file system, once. */
+static void test_gone(void **state)
+{
+    struct test *t = *state;
+    uint8_t zeros[4 * BLOCK] = {0};
+    struct bdi_status st;
+
+    follow(t);
+    assert_int_equal(record(t, NF_REC_WRITE, 0, 0, sizeof(zeros), zeros), 0);
+    assert_int_equal(record(t, NF_REC_FLUSH, 0, 0, 0, NULL), 0);
+    assert_int_equal(record(t, NF_REC_WRITE, 0, 0, sizeof(zeros), zeros), 0);
+    assert_int_equal(record(t, NF_REC_FLUSH, 0, 0, 0, NULL), 0);
+    assert_int_equal(t->n, 1);
+    assert_int_equal(t->seen[0].kind, NF_FS);
+    assert_int_equal(t->seen[0].state, NF_FS_GONE);
+    bdi_get_status(t->bdi, &st);
+    assert_int_equal(st.filesystems, 0);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_no_journal),     TEST(test_bigalloc),        TEST(test_inline_data),
+        TEST(test_encrypt),        TEST(test_fast_commit),     TEST(test_external_journal),
+        TEST(test_journal_device), TEST(test_luks),            TEST(test_xfs),
+        TEST(test_nothing),        TEST(test_broken_geometry), TEST(test_unreadable),
+        TEST(test_gap),            TEST(test_overwrite),       TEST(test_unaligned),
+        TEST(test_ambiguous),      TEST(test_beyond),          TEST(test_no_data),
+        TEST(test_refused),        TEST(test_in_place),        TEST(test_gone),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
