@@ -45,12 +45,12 @@ guest_machine() {
 
 # Whether KVM runs this guest to its init. That /dev/kvm opens says little: on
 # a host that is itself a guest it may hang in early boot. Tried once per boot
-# of the host, within a few seconds.
+# of the host, within a few seconds; the answer is kept beside the kernel.
 guest_probe_kvm() {
     local kernel=$1 initramfs=$2 mark dir pid fd line ok=1
     grep -qwE 'vmx|svm' /proc/cpuinfo && [ -r /dev/kvm ] && [ -w /dev/kvm ] || return 1
-    mark=${TMPDIR:-/tmp}/.nearfield-kvm-$(id -u)-$(cat /proc/sys/kernel/random/boot_id)
-    if [ -f "$mark" ] && [ -O "$mark" ]; then
+    mark=$(dirname "$kernel")/kvm-works-$(cat /proc/sys/kernel/random/boot_id)
+    if [ -f "$mark" ]; then
         [ "$(cat "$mark")" = yes ]
         return
     fi
@@ -70,7 +70,8 @@ guest_probe_kvm() {
     kill -KILL "$pid" 2> /dev/null
     wait "$pid" 2> /dev/null
     rm -rf "$dir"
-    (umask 077 && if [ $ok -eq 0 ]; then echo yes; else echo no; fi > "$mark")
+    rm -f "$(dirname "$kernel")"/kvm-works-*
+    if [ $ok -eq 0 ]; then echo yes; else echo no; fi > "$mark"
     return $ok
 }
 
