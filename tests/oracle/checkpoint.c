@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/loop.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -28,14 +29,15 @@ int checkpoint_init(struct checkpoint *c, const char *dir, struct nf_error *err)
     return 0;
 }
 
-static int copy_sparse(int from, const char *path, struct nf_error *err)
+/* What is from @offset on; e2fsck takes no offset for replaying a journal. */
+static int copy_sparse(int from, off_t offset, const char *path, struct nf_error *err)
 {
     static uint8_t buf[1 << 20];
     NF_AUTO_CLOSE int to = open(path, O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600);
     struct stat st;
-    off_t pos = 0;
+    off_t pos = offset;
 
-    if (to < 0 || fstat(from, &st) < 0 || ftruncate(to, st.st_size) < 0)
+    if (to < 0 || fstat(from, &st) < 0 || ftruncate(to, st.st_size - offset) < 0)
         return nf_fail(err, NF_EIO, "%s: %s", path, strerror(errno));
     while (pos < st.st_size) {
         off_t data = lseek(from, pos, SEEK_DATA), hole;
@@ -47,7 +49,7 @@ static int copy_sparse(int from, const char *path, struct nf_error *err)
             size_t want = (size_t)(hole - pos) < sizeof(buf) ? (size_t)(hole - pos) : sizeof(buf);
             ssize_t n = pread(from, buf, want, pos);
 
-            if (n <= 0 || pwrite(to, buf, (size_t)n, pos) != n)
+            if (n <= 0 || pwrite(to, buf, (size_t)n, pos - offset) != n)
                 return nf_fail(err, NF_EIO, "copy to %s: %s", path, strerror(errno));
             pos += n;
         }
@@ -56,11 +58,10 @@ static int copy_sparse(int from, const char *path, struct nf_error *err)
 }
 
 /* A loop device over @file that goes away with its last user. */
-static int loop_open(const char *file, uint64_t offset, bool writable, char path[40],
-                     struct nf_error *err)
+static int loop_open(const char *file, char path[40], struct nf_error *err)
 {
     NF_AUTO_CLOSE int ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-    NF_AUTO_CLOSE int img = open(file, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+    NF_AUTO_CLOSE int img = open(file, O_RDONLY | O_CLOEXEC);
 
     if (ctl < 0 || img < 0)
         return nf_fail(err, NF_EIO, "%s: %s", ctl < 0 ? "/dev/loop-control" : file,
@@ -68,17 +69,20 @@ static int loop_open(const char *file, uint64_t offset, bool writable, char path
     for (int tries = 0; tries < 100; tries++) {
         struct loop_config config = {
             .fd = (uint32_t)img,
-            .info = { .lo_offset = offset, .lo_flags = LO_FLAGS_AUTOCLEAR |
-                                  (writable ? 0 : LO_FLAGS_READ_ONLY) },
+            .info = { .lo_flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR },
         };
         int n = ioctl(ctl, LOOP_CTL_GET_FREE), fd;
 
         if (n < 0)
             return nf_fail(err, NF_EIO, "no free loop device: %s", strerror(errno));
         snprintf(path, 40, "/dev/loop%d", n);
-        fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-        if (fd >= 0 && ioctl(fd, LOOP_CONFIGURE, &config) == 0)
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd >= 0 && ioctl(fd, LOOP_CONFIGURE, &config) == 0) {
+            /* Somebody who kept the device open, looking for a free one as we
+             * do, has kept its cache too: that of another image. */
+            ioctl(fd, BLKFLSBUF, 0);
             return fd;
+        }
         if (fd >= 0)
             close(fd);
         /* Somebody else took it first. */
@@ -89,23 +93,15 @@ static int loop_open(const char *file, uint64_t offset, bool writable, char path
     return nf_fail(err, NF_EIO, "loop device for %s: %s", file, strerror(errno));
 }
 
-static int recover(const char *path, uint64_t offset, struct nf_error *err)
+static int recover(const char *path, struct nf_error *err)
 {
-    NF_AUTO_CLOSE int loop = -1;
-    char device[40], target[400], log[400];
-    char *argv[] = { (char *)"e2fsck", (char *)"-y", (char *)"-E", (char *)"journal_only", target,
-                     NULL };
+    char log[400];
+    char *argv[] = { (char *)"e2fsck", (char *)"-y", (char *)"-E", (char *)"journal_only",
+                     (char *)path, NULL };
     posix_spawn_file_actions_t actions;
     pid_t pid;
     int status, rc;
 
-    snprintf(target, sizeof(target), "%s", path);
-    if (offset != 0) {
-        loop = loop_open(path, offset, true, device, err);
-        if (loop < 0)
-            return loop;
-        snprintf(target, sizeof(target), "%s", device);
-    }
     snprintf(log, sizeof(log), "%s.e2fsck", path);
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, 1, log, O_CREAT | O_TRUNC | O_WRONLY, 0600);
@@ -130,12 +126,12 @@ int checkpoint_take(struct checkpoint *c, int disk_fd, uint64_t offset, struct n
     int rc;
 
     checkpoint_drop(c);
-    rc = copy_sparse(disk_fd, c->copy, err);
+    rc = copy_sparse(disk_fd, (off_t)offset, c->copy, err);
     if (rc == 0)
-        rc = recover(c->copy, offset, err);
+        rc = recover(c->copy, err);
     if (rc < 0)
         return rc;
-    loop = loop_open(c->copy, offset, false, device, err);
+    loop = loop_open(c->copy, device, err);
     if (loop < 0)
         return loop;
     if (mount(device, c->mount, "ext4", MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0)
