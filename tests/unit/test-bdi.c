@@ -42,6 +42,7 @@ struct test {
     uint64_t next_seq;
     int refuse;    /* what the callback returns instead of 0 */
     bool fail_read; /* the image cannot be read */
+    int reads_left; /* before that happens by itself; negative: never */
 };
 
 static int disk_read(struct nf_image *img, uint64_t offset, void *buf, size_t len,
@@ -50,7 +51,7 @@ static int disk_read(struct nf_image *img, uint64_t offset, void *buf, size_t le
     struct test *t = (struct test *)img;
 
     assert_true(offset <= img->size && len <= img->size - offset);
-    if (t->fail_read)
+    if (t->fail_read || (t->reads_left >= 0 && t->reads_left-- == 0))
         return nf_fail(err, NF_EIO, "the disk is on fire");
     memcpy(buf, t->disk + offset, len);
     return 0;
@@ -100,6 +101,7 @@ static int setup(void **state)
     close(fd);
     t->img.read = disk_read;
     t->next_seq = 3;
+    t->reads_left = -1;
     *state = t;
     return 0;
 }
@@ -261,6 +263,33 @@ static void test_unreadable(void **state)
     assert_int_equal(attach(t, &err), NF_EIO);
     assert_non_null(strstr(err.text, "on fire"));
     assert_int_equal(t->n, 0);
+}
+
+/* Whichever read fails, the error is the image's, and what was made is released. */
+static void test_unreadable_anywhere(void **state)
+{
+    struct test *t = *state;
+    int n, ret = NF_EIO;
+
+    run(t, "mke2fs -q -F -t ext4 -b 1024 -N 64 -J size=1 %1$s 8M");
+    load(t, 8 * MIB);
+    for (n = 0; ret < 0; n++) {
+        struct nf_error err = {0};
+
+        assert_in_range(n, 0, 10000);
+        t->n = 0;
+        t->next_seq = 3;
+        t->reads_left = n;
+        bdi_free(t->bdi);
+        ret = attach(t, &err);
+        if (ret < 0) {
+            assert_int_equal(ret, NF_EIO);
+            assert_non_null(strstr(err.text, "on fire"));
+        }
+    }
+    assert_true(n > 20);
+    assert_int_equal(t->n, 1);
+    assert_int_equal(t->seen[0].state, NF_FS_ATTACHED);
 }
 
 /* --- records ------------------------------------------------------------------ */
@@ -485,6 +514,7 @@ int main(void)
         TEST(test_encrypt),        TEST(test_fast_commit),     TEST(test_external_journal),
         TEST(test_journal_device), TEST(test_luks),            TEST(test_xfs),
         TEST(test_nothing),        TEST(test_broken_geometry), TEST(test_unreadable),
+        TEST(test_unreadable_anywhere),
         TEST(test_gap),            TEST(test_overwrite),       TEST(test_unaligned),
         TEST(test_ambiguous),      TEST(test_beyond),          TEST(test_no_data),
         TEST(test_refused),        TEST(test_in_place),        TEST(test_gone),
