@@ -169,7 +169,22 @@ static int add_range(struct publish *p, uint64_t offset, uint64_t disk, uint64_t
         uint64_t lo = disk & ~(uint64_t)(SECTOR - 1);
         uint64_t hi = (disk + len + SECTOR - 1) & ~(uint64_t)(SECTOR - 1);
         struct held_run run;
+        struct owner_extent own;
         uint64_t n;
+
+        /* Blocks that another inode, or another part of this one, claims as
+         * well are nobody's to publish; nor could a guest make much of little. */
+        if (!ownermap_get(&fs->owners, block, &own) || own.owner != p->proto->inode ||
+            own.kind != OWN_DATA || own.logical != offset / fs->block_size) {
+            ext4_oddity(fs);
+            n = own.len * fs->block_size - in;
+            n = n < len ? n : len;
+            offset += n, disk += n, len -= n;
+            continue;
+        }
+        n = own.len * fs->block_size - in;
+        n = n < len ? n : len;
+        hi = (disk + n + SECTOR - 1) & ~(uint64_t)(SECTOR - 1);
 
         /* File data that went through the log is there, not in place. */
         if (journaled(fs, block)) {
@@ -177,13 +192,13 @@ static int add_range(struct publish *p, uint64_t offset, uint64_t disk, uint64_t
 
             if (!copy)
                 return p->err ? p->err->code : NF_EIO;
-            n = fs->block_size - in < len ? fs->block_size - in : len;
+            n = fs->block_size - in < n ? fs->block_size - in : n;
             ret = add_bytes(p, offset, copy + in, n, 0);
             offset += n, disk += n, len -= n;
             continue;
         }
         held_lookup(fs->ctx.held, lo, hi - lo, &run);
-        n = run.offset + run.length - disk < len ? run.offset + run.length - disk : len;
+        n = run.offset + run.length - disk < n ? run.offset + run.length - disk : n;
         n = before_journaled(fs, block, in, n);
         switch (run.state) {
         case HELD_BYTES:

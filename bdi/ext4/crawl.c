@@ -180,15 +180,16 @@ static int for_each_inode(struct ext4_fs *fs, inode_fn *fn, struct nf_error *err
     int ret = 0;
 
     for (uint32_t g = 0; ret == 0 && g < fs->groups; g++) {
-        for (uint32_t i = 0; ret == 0 && i < fs->inodes_per_group; i++) {
-            uint32_t ino = g * fs->inodes_per_group + i + 1;
+        /* Most inodes of a large disk were never used: not even looked at. */
+        uint32_t n = ext4_group_inodes_used(fs, VIEW_OLD, g);
 
-            /* Liveness looks up the descriptor and bitmap each time; both
-             * are a few cached bytes, and skipping free runs is not worth a
-             * second rule of what is live. */
-            if (!ext4_inode_live(fs, VIEW_OLD, ino))
-                continue;
-            ret = fn(fs, ino, err);
+        for (uint32_t i = 0; ret == 0 && i < n; i++) {
+            uint64_t ino = (uint64_t)g * fs->inodes_per_group + i + 1;
+
+            if (ino > fs->inodes)
+                break;
+            if (ext4_inode_live(fs, VIEW_OLD, (uint32_t)ino))
+                ret = fn(fs, (uint32_t)ino, err);
         }
     }
     return ret;

@@ -15,6 +15,8 @@
 /* Copies of blocks changed in place that may wait for a barrier. */
 #define STAGED_MAX (64u << 20)
 
+#define GROUP_BLOCKS_MIN 256u /* mke2fs -g takes no less */
+
 int ext4_emit(struct ext4_fs *fs, struct nf_event *ev, struct nf_error *err)
 {
     ev->source.partition = fs->ctx.partition;
@@ -123,6 +125,22 @@ static int image_failure(const struct ext4_fs *fs, struct nf_error *err)
     return f->code ? nf_fail(err, f->code, "%s", f->text) : 0;
 }
 
+/* What libext2fs takes on trust when it reads all group descriptors at once: a
+ * made-up size, or groups of a few blocks, would be gigabytes of them. */
+static int check_size(const uint8_t *sb, uint32_t block_size, uint64_t size, struct nf_error *err)
+{
+    bool wide = nf_le32(sb + 0x60) & EXT4_FEATURE_INCOMPAT_64BIT;
+    uint64_t blocks = nf_le32(sb + 0x04) | (wide ? (uint64_t)nf_le32(sb + 0x150) << 32 : 0);
+
+    if (blocks > size / block_size)
+        return nf_fail(err, NF_EFORMAT, "ext4: %llu blocks of %u bytes do not fit into %llu bytes",
+                       (unsigned long long)blocks, block_size, (unsigned long long)size);
+    if (nf_le32(sb + 0x20) < GROUP_BLOCKS_MIN)
+        return nf_fail(err, NF_EFORMAT, "ext4: groups of %u blocks are too small",
+                       nf_le32(sb + 0x20));
+    return 0;
+}
+
 static int attach(const struct fs_context *ctx, void **out, struct nf_error *err)
 {
     struct ext4_fs *fs = calloc(1, sizeof(*fs));
@@ -147,7 +165,9 @@ static int attach(const struct fs_context *ctx, void **out, struct nf_error *err
         goto fail;
     }
     fs->block_size = 1024u << log_bs;
-    ret = picture_init(&fs->pic, &fs->ctx, fs->block_size, ctx->size / fs->block_size, err);
+    ret = check_size(probe_sb, fs->block_size, ctx->size, err);
+    if (ret == 0)
+        ret = picture_init(&fs->pic, &fs->ctx, fs->block_size, ctx->size / fs->block_size, err);
     if (ret == 0 && names_init(&fs->names) < 0)
         ret = nf_fail(err, NF_ENOMEM, "ext4: out of memory");
     /* As it is in place, to find the journal... */

@@ -53,6 +53,10 @@ const uint8_t *ext4_inode_raw(struct ext4_fs *fs, enum view view, uint32_t ino);
 /* Is @ino in use in @view: by bitmap, group flags and itable_unused. */
 bool ext4_inode_live(struct ext4_fs *fs, enum view view, uint32_t ino);
 
+/* How many inodes of @group, from its first on, may be in use; the others never
+ * were. 0 if the group's descriptor cannot be read. */
+uint32_t ext4_group_inodes_used(struct ext4_fs *fs, enum view view, uint32_t group);
+
 /* Is @ino one that has events: the root or an ordinary one? */
 bool ext4_inode_visible(const struct ext4_fs *fs, uint32_t ino);
 

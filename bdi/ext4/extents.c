@@ -41,11 +41,15 @@ static int add_extent(struct ext4_fs *fs, struct block_map *m, uint64_t lblk, ui
 {
     struct map_extent *last = m->n ? &m->ext[m->n - 1] : NULL;
 
+    /* A block has one place in one file: a map of more blocks than there are
+     * repeats some, and would make much work of a few nodes. */
     if (len == 0 || lblk + len > UINT32_MAX || pblk == 0 || pblk >= fs->blocks ||
-        len > fs->blocks - pblk || (last && lblk < (uint64_t)last->lblk + last->len)) {
+        len > fs->blocks - pblk || (last && lblk < (uint64_t)last->lblk + last->len) ||
+        len > fs->blocks - m->blocks) {
         m->damaged = true;
         return 1;
     }
+    m->blocks += len;
     if (last && last->unwritten == unwritten && last->lblk + last->len == lblk &&
         last->pblk + last->len == pblk) {
         last->len += (uint32_t)len;

@@ -26,6 +26,7 @@ struct block_map {
     size_t n, cap;
     uint64_t *nodes; /* blocks of the map itself, each once */
     size_t nnodes, nodes_cap;
+    uint64_t blocks;    /* in all extents; at most those of the file system */
     struct u64map seen; /* private: the nodes, while reading */
     bool damaged; /* cut short where it stopped making sense */
 };

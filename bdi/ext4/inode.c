@@ -167,6 +167,28 @@ const uint8_t *ext4_inode_raw(struct ext4_fs *fs, enum view view, uint32_t ino)
     return block ? block + pos % fs->block_size : NULL;
 }
 
+/* Inodes of the group of @desc from the first on that may be in use. */
+static uint32_t inodes_used(const struct ext4_fs *fs, const uint8_t *desc)
+{
+    uint32_t unused = 0;
+
+    if (fs->group_csum) {
+        unused = nf_le16(desc + 0x1c);
+        if (fs->desc_size >= 64)
+            unused |= (uint32_t)nf_le16(desc + 0x32) << 16;
+        if ((nf_le16(desc + 0x12) & EXT2_BG_INODE_UNINIT) || unused > fs->inodes_per_group)
+            unused = fs->inodes_per_group;
+    }
+    return fs->inodes_per_group - unused;
+}
+
+uint32_t ext4_group_inodes_used(struct ext4_fs *fs, enum view view, uint32_t group)
+{
+    const uint8_t *desc = ext4_group_desc(fs, view, group);
+
+    return desc ? inodes_used(fs, desc) : 0;
+}
+
 bool ext4_inode_live(struct ext4_fs *fs, enum view view, uint32_t ino)
 {
     uint32_t group, index;
@@ -177,17 +199,8 @@ bool ext4_inode_live(struct ext4_fs *fs, enum view view, uint32_t ino)
     group = (ino - 1) / fs->inodes_per_group;
     index = (ino - 1) % fs->inodes_per_group;
     desc = ext4_group_desc(fs, view, group);
-    if (!desc)
+    if (!desc || index >= inodes_used(fs, desc))
         return false;
-    if (fs->group_csum) {
-        uint32_t unused = nf_le16(desc + 0x1c);
-
-        if (fs->desc_size >= 64)
-            unused |= (uint32_t)nf_le16(desc + 0x32) << 16;
-        if ((nf_le16(desc + 0x12) & EXT2_BG_INODE_UNINIT) || unused > fs->inodes_per_group ||
-            index >= fs->inodes_per_group - unused)
-            return false;
-    }
     bits = picture_block(&fs->pic, view, ext4_group_inode_bitmap(fs, desc), NULL);
     return bits && (bits[index / 8] >> (index % 8) & 1);
 }

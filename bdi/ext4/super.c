@@ -55,6 +55,27 @@ static int check_features(const struct ext2_super_block *sb, struct nf_error *er
     return 0;
 }
 
+/* The kernel does not mount a file system with such descriptors either. */
+static int check_groups(struct ext4_fs *fs, struct nf_error *err)
+{
+    uint64_t table = ((uint64_t)fs->inodes_per_group * fs->inode_size + fs->block_size - 1) /
+                     fs->block_size;
+
+    for (uint32_t g = 0; g < fs->groups; g++) {
+        const uint8_t *desc = ext4_group_desc(fs, VIEW_OLD, g);
+
+        if (!desc)
+            return nf_fail(err, NF_EFORMAT, "ext4: descriptor of group %u cannot be read", g);
+        if (ext4_group_block_bitmap(fs, desc) >= fs->blocks ||
+            ext4_group_inode_bitmap(fs, desc) >= fs->blocks ||
+            ext4_group_itable(fs, desc) >= fs->blocks ||
+            table > fs->blocks - ext4_group_itable(fs, desc))
+            return nf_fail(err, NF_EFORMAT,
+                           "ext4: the descriptor of group %u points beyond the file system", g);
+    }
+    return 0;
+}
+
 int ext4_read_geometry(struct ext4_fs *fs, struct nf_error *err)
 {
     struct ext2_super_block *sb = fs->fs->super;
@@ -83,7 +104,7 @@ int ext4_read_geometry(struct ext4_fs *fs, struct nf_error *err)
         fs->inode_size > fs->block_size || (fs->inode_size & (fs->inode_size - 1)) ||
         fs->inodes_per_group == 0 || fs->inodes_per_group > 8 * fs->block_size ||
         fs->inodes_per_group % 8 || fs->desc_size < 32 || fs->desc_size > fs->block_size ||
-        (uint64_t)fs->groups * fs->inodes_per_group < fs->inodes)
+        (uint64_t)fs->groups * fs->inodes_per_group < fs->inodes || fs->journal_ino > fs->inodes)
         return nf_fail(err, NF_EFORMAT, "ext4: the superblock's geometry contradicts itself");
     if (fs->blocks > fs->ctx.size / fs->block_size)
         return nf_fail(err, NF_EFORMAT,
@@ -96,9 +117,12 @@ int ext4_read_geometry(struct ext4_fs *fs, struct nf_error *err)
     if (!blocks)
         return nf_fail(err, NF_ENOMEM, "ext4: out of memory");
     fs->desc_blocks = blocks;
-    for (uint32_t i = 0; i < fs->ndesc_blocks; i++)
+    for (uint32_t i = 0; i < fs->ndesc_blocks; i++) {
         blocks[i] = ext2fs_descriptor_block_loc2(fs->fs, sb->s_first_data_block, i);
-    return 0;
+        if (blocks[i] >= fs->blocks)
+            return nf_fail(err, NF_EFORMAT, "ext4: group descriptors lie beyond the file system");
+    }
+    return check_groups(fs, err);
 }
 
 /* "has_journal extent ..." of all three words, into @buf. */

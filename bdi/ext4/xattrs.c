@@ -8,6 +8,7 @@ struct collect {
     struct xattrs *out;
     size_t cap;
     int ret;
+    bool nameless; /* met an attribute that nobody could ask for */
 };
 
 static int collect_name(char *name, char *value, size_t len, void *priv)
@@ -19,6 +20,10 @@ static int collect_name(char *name, char *value, size_t len, void *priv)
     (void)value, (void)len;
     if (strcmp(name, "system.data") == 0)
         return 0; /* inline data: content, not an attribute */
+    if (!*name) {
+        c->nameless = true;
+        return 0;
+    }
     if (x->n == c->cap) {
         c->cap = c->cap ? c->cap * 2 : 4;
         bigger = reallocarray(x->list, c->cap, sizeof(*bigger));
@@ -80,6 +85,8 @@ int xattrs_read(struct ext4_fs *fs, enum view view, uint32_t ino, const struct e
     }
     fs->pic.view = VIEW_OLD;
     free(copy);
+    if (c.nameless)
+        ext4_oddity(fs);
     if (c.ret < 0) {
         xattrs_release(out);
         return nf_fail(err, c.ret, "attributes of inode %u: out of memory", ino);
