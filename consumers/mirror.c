@@ -486,7 +486,7 @@ static int parse(int argc, char **argv, struct options *o)
         return bad;
     if (optind < argc)
         return nf_cmd_usage_error("mirror", "unexpected argument '%s'", argv[optind]);
-    if (!o->to)
+    if (!o->to || !*o->to)
         return nf_cmd_usage_error("mirror", "--to DIR is missing");
     if (o->commits == 0)
         return nf_cmd_usage_error("mirror", "commits are counted from 1");

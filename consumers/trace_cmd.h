@@ -37,6 +37,10 @@ void nf_progress_end(struct nf_progress *p);
 /* Size of an open regular file or block device. */
 int nf_disk_size(int fd, const char *path, uint64_t *size, struct nf_error *err);
 
+/* May a file be renamed to @path? Not over a device, a pipe or a socket, and not
+ * over the file of @input (null: none). */
+int nf_output_check(const char *path, const char *input, struct nf_error *err);
+
 /* An output file that appears under its name only when it is complete. */
 struct nf_output {
     int fd;

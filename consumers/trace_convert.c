@@ -132,10 +132,17 @@ static int import(const char *from, const char *base, const char *output, bool t
     uint64_t log_size;
     int ret;
 
+    ret = nf_output_check(output, from, err);
+    if (ret == NF_OK)
+        ret = nf_output_check(output, base, err);
+    if (ret < 0)
+        return ret;
     base_fd = open(base, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (base_fd < 0)
         return nf_fail(err, NF_EIO, "open %s: %s", base, strerror(errno));
     ret = nf_disk_size(base_fd, base, &info.disk_size, err);
+    if (ret == NF_OK && info.disk_size == 0)
+        ret = nf_fail(err, NF_EINVAL, "%s is empty: it is not the log's disk", base);
     if (ret < 0)
         return ret;
     log_fd = open(from, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -306,6 +313,9 @@ static int export(const char *from, const char *output, uint32_t sector, bool al
     uint64_t done = 0;
     int ret;
 
+    ret = nf_output_check(output, from, err);
+    if (ret < 0)
+        return ret;
     r = nf_trace_open(from, err);
     if (!r)
         return err->code;

@@ -301,8 +301,12 @@ static int start(struct recorder *c, const char *socket, const char *output,
 static int run(struct recorder *c, const char *socket, const char *image, const char *output,
                const char *base_copy, struct nf_error *err)
 {
-    int ret = NF_OK;
+    int ret = nf_output_check(output, image, err);
 
+    if (ret == NF_OK && base_copy)
+        ret = nf_output_check(base_copy, image, err);
+    if (ret < 0)
+        return ret;
     c->image = nf_image_source_open(image, err);
     if (!c->image)
         return err->code;

@@ -73,6 +73,20 @@ int nf_disk_size(int fd, const char *path, uint64_t *size, struct nf_error *err)
     return NF_OK;
 }
 
+int nf_output_check(const char *path, const char *input, struct nf_error *err)
+{
+    struct stat out, in;
+
+    if (stat(path, &out) < 0)
+        return NF_OK; /* new, or for creating to complain about */
+    if (!S_ISREG(out.st_mode))
+        return nf_fail(err, NF_EINVAL, "%s exists and is not a regular file: choose another "
+                       "output", path);
+    if (input && stat(input, &in) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+        return nf_fail(err, NF_EINVAL, "%s is the input: choose another output", path);
+    return NF_OK;
+}
+
 int nf_output_open(struct nf_output *o, const char *path, struct nf_error *err)
 {
     mode_t mask = umask(0);

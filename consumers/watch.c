@@ -142,7 +142,7 @@ static void say_latency(struct watch *w)
 
 static int parse_since(struct watch *w, const char *text)
 {
-    int end = 0;
+    char *end;
 
     if (strcmp(text, "-") == 0) {
         w->sel.since = NF_SINCE_NOW;
@@ -153,11 +153,14 @@ static int parse_since(struct watch *w, const char *text)
         return 0;
     }
     w->sel.since = NF_SINCE_SEQ;
-    if (text[0] < '0' || text[0] > '9' ||
-        sscanf(text, "%" SCNu64 ":%" SCNu64 "%n", &w->sel.epoch, &w->sel.seq, &end) != 2 ||
-        text[end])
+    errno = 0;
+    if (text[0] < '0' || text[0] > '9')
         return -1;
-    return 0;
+    w->sel.epoch = strtoull(text, &end, 10);
+    if (*end != ':' || end[1] < '0' || end[1] > '9')
+        return -1;
+    w->sel.seq = strtoull(end + 1, &end, 10);
+    return *end || errno ? -1 : 0;
 }
 
 static int parse(struct watch *w, int argc, char **argv)

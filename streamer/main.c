@@ -70,6 +70,14 @@ static int usage_error(const char *what, const char *arg)
     return 2;
 }
 
+static int printed(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return 0;
+    nf_log("write to standard output: %s", strerror(errno));
+    return 1;
+}
+
 static int parse_publish(struct nf_publish_options *opt, const char *arg)
 {
     opt->channels = opt->streams = false;
@@ -130,11 +138,11 @@ static int parse_options(struct options *opt, int argc, char **argv)
             break;
         case VERSION:
             printf("nearfield-streamer %s\n", NF_VERSION);
-            return 0;
+            return printed();
         case 'h':
         case HELP:
             fputs(usage, stdout);
-            return 0;
+            return printed();
         default:
             return usage_error(NULL, NULL);
         }

@@ -84,6 +84,15 @@ static enum options_result __attribute__((format(printf, 1, 2))) usage(const cha
     return OPTIONS_USAGE;
 }
 
+/* --help | head must not fail, a full disk must. */
+static enum options_result printed(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return OPTIONS_DONE;
+    say("write to standard output: %s", strerror(errno));
+    return OPTIONS_FAILED;
+}
+
 /* A decimal number, with K, M or G (powers of 1024) where @scaled. */
 static bool parse_number(const char *text, bool scaled, uint64_t *value)
 {
@@ -194,10 +203,10 @@ enum options_result options_parse(int argc, char **argv, struct options *opt)
             break;
         case OPT_HELP:
             fputs(help, stdout);
-            return OPTIONS_DONE;
+            return printed();
         case OPT_VERSION:
             puts("nearfield-bdi " NF_VERSION);
-            return OPTIONS_DONE;
+            return printed();
         case ':':
             return usage("option %s needs a value", argv[optind - 1]);
         default:
@@ -210,6 +219,9 @@ enum options_result options_parse(int argc, char **argv, struct options *opt)
         return usage("give either --tap or --trace");
     if (!opt->image)
         return usage("--image is missing");
+    if (!opt->image[0] || (opt->tap ? !opt->tap[0] : !opt->trace[0]))
+        return usage("--%s: the name is empty",
+                     !opt->image[0] ? "image" : opt->tap ? "tap" : "trace");
     if (strcmp(format, "json") == 0)
         opt->json = true;
     else if (strcmp(format, "proto") != 0)

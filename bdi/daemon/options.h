@@ -27,6 +27,7 @@ struct options {
 enum options_result {
     OPTIONS_RUN = -1, /* go on; the other values are exit codes */
     OPTIONS_DONE = 0, /* --help and --version */
+    OPTIONS_FAILED = 1, /* standard output does not take what they say */
     OPTIONS_USAGE = 2,
 };
 
