@@ -30,6 +30,8 @@ bench: deps         ## benchmarks
 	@qemu-patches/build-qemu
 	@$(MAKE) --no-print-directory all
 	@bench/run
+	@bench/latency
+	@$(BUILD)/bench/bench-structs
 
 fuzz: deps          ## each fuzz target for FUZZ_SECONDS (60)
 	@tests/fuzz/run $(or $(FUZZ_SECONDS),60)
