@@ -12,6 +12,7 @@ struct links *links_new(struct ext4_fs *fs, struct step *step)
         return NULL;
     l->fs = fs;
     l->step = step;
+    l->hash_key = siphash_process_key();
     u64map_init(&l->nodes);
     return l;
 }
@@ -43,16 +44,12 @@ void links_free(struct links *l)
     free(l);
 }
 
-/* FNV-1a: chains are bounded by what one step can hold, and a guest that
- * makes them long slows only its own engine, linearly in its own names. */
 static size_t hash(const struct links *l, uint64_t dir, struct nf_bytes name)
 {
-    uint64_t h = 0xcbf29ce484222325ull ^ dir;
+    struct siphash_key key = l->hash_key;
 
-    for (size_t i = 0; i < name.len; i++)
-        h = (h ^ name.data[i]) * 0x100000001b3ull;
-    h ^= h >> 32;
-    return (size_t)h & (l->nbuckets - 1);
+    key.k1 ^= dir;
+    return (size_t)siphash(key, name.data, name.len) & (l->nbuckets - 1);
 }
 
 static int rehash(struct links *l)

@@ -7,6 +7,7 @@
 #define BDI_EXT4_LINKS_PRIVATE_H
 
 #include "bdi/ext4/links.h"
+#include "bdi/siphash.h"
 
 enum op_type { OP_MOVE, OP_REMOVE, OP_ADD };
 enum op_state { OP_NEW, OP_BUSY, OP_DONE };
@@ -56,6 +57,7 @@ struct links {
     size_t nslots, slots_cap;
     struct slot **buckets;
     size_t nbuckets;
+    struct siphash_key hash_key; /* names are the guest's choice */
     struct u64map nodes; /* key -> struct node, owned */
     struct link_op **ops;
     size_t nops, ops_cap;
