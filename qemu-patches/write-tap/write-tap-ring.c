@@ -13,6 +13,17 @@
 #define MAX_PART 4
 /* A gap ends when this part of the ring is free. */
 #define RESUME_PART 4
+/*
+ * Looking for an empty ring to start over in begins at this part, so that a
+ * consumer that keeps up leaves the rest of the ring untouched...
+ */
+#define RESTART_PART 64
+/* ...and no request of such a ring pays for the first touch of a page. */
+#define PREFAULT (1024 * 1024)
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 
 /*
  * A run of requests that could not be recorded. Open (ring->gap) while there
@@ -157,6 +168,8 @@ WriteTapRing *write_tap_ring_new(const WriteTapRingInfo *info, int *err,
     }
 
     fill_header(r, info, payload_offset);
+    /* Kernels before 5.14 refuse: pages are then touched when they are used. */
+    (void)madvise(r->map, payload_offset + PREFAULT, MADV_POPULATE_WRITE);
     memcpy(r->uuid, info->epoch_uuid, sizeof(r->uuid));
     r->shared = (struct nf_ring_producer *)(r->map + NF_RING_PRODUCER_OFFSET);
     r->descs = (struct nf_ring_desc *)(r->map + NF_RING_DESC_OFFSET);
@@ -165,7 +178,7 @@ WriteTapRing *write_tap_ring_new(const WriteTapRingInfo *info, int *err,
     r->inflight.prev = r->inflight.next = &r->inflight;
     r->stats.state = NF_RING_STATE_STREAMING;
     r->stats.disk_size = info->disk_size;
-    r->stats.touched_bytes = NF_RING_DESC_OFFSET;
+    r->stats.touched_bytes = payload_offset + PREFAULT;
     r->shared->state = r->stats.state;
     r->shared->disk_size = r->stats.disk_size;
     __atomic_store_n(&r->shared->head, r->head, __ATOMIC_SEQ_CST);
@@ -315,9 +328,7 @@ static void *reserve(WriteTapRing *r, uint32_t type, uint32_t flags,
     r->head++;
     r->stats.records++;
     r->stats.payload_bytes += used ? length : 0;
-    touched = NF_RING_DESC_OFFSET +
-              MIN(r->head, r->desc_count) * sizeof(struct nf_ring_desc) +
-              MIN(r->payload_size, pos + used);
+    touched = r->data_size - r->payload_size + MIN(r->payload_size, pos + used);
     r->stats.touched_bytes = MAX(r->stats.touched_bytes, touched);
     __atomic_store_n(&r->shared->head, r->head, __ATOMIC_SEQ_CST);
     return used ? r->payload + pos : NULL;
@@ -406,8 +417,8 @@ static bool prepare(WriteTapRing *r, uint64_t payload)
         load_tail(r);
         return has_room(r, 1, payload);
     }
-    if (r->head - r->tail > r->desc_count / 64 ||
-        r->payload_head - r->payload_tail > r->payload_size / 64) {
+    if (r->head - r->tail > r->desc_count / RESTART_PART ||
+        r->payload_head - r->payload_tail > r->payload_size / RESTART_PART) {
         /* Not needed for room, but it lets the payload start over. */
         load_tail(r);
     }

@@ -180,6 +180,7 @@ static int write_tap_open(BlockDriverState *bs, QDict *options, int flags,
     int ret;
 
     qemu_mutex_init(&s->lock);
+    s->ring = NULL;
     ret = bdrv_open_file_child(NULL, options, "file", bs, errp);
     if (ret < 0) {
         goto fail;
@@ -214,7 +215,8 @@ static int write_tap_open(BlockDriverState *bs, QDict *options, int flags,
     return 0;
 
 fail:
-    g_free(s->socket);
+    /* Loading an internal snapshot opens the same state again after a close. */
+    g_clear_pointer(&s->socket, g_free);
     qemu_mutex_destroy(&s->lock);
     return ret;
 }
@@ -226,7 +228,7 @@ static void write_tap_close(BlockDriverState *bs)
     write_tap_stop(bs);
     write_tap_ring_unref(s->ring);
     s->ring = NULL;
-    g_free(s->socket);
+    g_clear_pointer(&s->socket, g_free);
     qemu_mutex_destroy(&s->lock);
 }
 
