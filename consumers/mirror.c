@@ -77,12 +77,14 @@ static int follow_seq(struct mirror *m, const struct nf_event *ev, struct nf_err
         if (m->dir.resumed) {
             if (ev->epoch != m->dir.state.epoch)
                 return nf_fail(err, NF_ELOST,
-                               "the stream's epoch %" PRIu64 " is not that of the directory, %" PRIu64
+                               "the stream's epoch %" PRIu64
+                               " is not that of the directory, %" PRIu64
                                ": start again with an empty directory",
                                ev->epoch, m->dir.state.epoch);
             if (ev->seq > m->dir.state.seq + 1)
                 return nf_fail(err, NF_ELOST,
-                               "events lost between %" PRIu64 ", where the directory is, and %" PRIu64
+                               "events lost between %" PRIu64
+                               ", where the directory is, and %" PRIu64
                                ", where the stream begins",
                                m->dir.state.seq, ev->seq);
             m->skip_to = m->dir.state.seq;
@@ -225,7 +227,8 @@ static void progress(const struct mirror *m, bool end)
     if (end && shown)
         fputs("\r\033[K", stderr);
     else if (!end && now != last)
-        shown = fprintf(stderr, "\r%" PRIu64 " events, %" PRIu64 " commits", m->seq, m->commits) > 0;
+        shown = fprintf(stderr, "\r%" PRIu64 " events, %" PRIu64 " commits", m->seq,
+                        m->commits) > 0;
     last = now;
 }
 

@@ -363,7 +363,8 @@ static int tamper_time(struct oracle *o, struct tampering *t, bool undo)
 static int tamper_xattr(struct oracle *o, struct tampering *t, bool undo)
 {
     (void)t;
-    return undo ? fremovexattr(o->tree, "user." EXTRA) : fsetxattr(o->tree, "user." EXTRA, "x", 1, 0);
+    return undo ? fremovexattr(o->tree, "user." EXTRA)
+                : fsetxattr(o->tree, "user." EXTRA, "x", 1, 0);
 }
 
 static int tamper_content(struct oracle *o, struct tampering *t, bool undo)

@@ -226,8 +226,8 @@ static int compare_content(struct compare *c, int a, int b, uint64_t size, struc
                 i++;
             for (size_t j = i; j < n; j++)
                 bad += c->buf[0][j] != c->buf[1][j];
-            difference(c, "content differs at %" PRIu64 " (0x%02x in %s, 0x%02x in %s; %zu of the %zu "
-                          "bytes from there; size %" PRIu64 ")",
+            difference(c, "content differs at %" PRIu64 " (0x%02x in %s, 0x%02x in %s; %zu of "
+                          "the %zu bytes from there; size %" PRIu64 ")",
                        pos + i, c->buf[0][i], c->opt->names[0], c->buf[1][i], c->opt->names[1],
                        bad, n - i, size);
             return 0;
