@@ -230,9 +230,10 @@ void paths_add_object(struct ext4_fs *fs, struct paths *p, uint64_t key)
         }
         return;
     }
-    for (size_t i = 0; fs->links && links_current(fs->links, key, i, &dir, &name); i++)
+    /* Not all of 65000 names each time one of them goes: a full list is full. */
+    for (size_t i = 0; !p->more && fs->links && links_current(fs->links, key, i, &dir, &name); i++)
         paths_add_entry(fs, p, dir, name);
-    if (!(key & OBJECT_NEW)) {
+    if (!p->more && !(key & OBJECT_NEW)) {
         size_t n = first_refs(fs, (uint32_t)key, refs, EXT4_MAX_PATHS, &p->more);
 
         for (size_t i = 0; i < n; i++) {
