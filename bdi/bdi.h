@@ -76,7 +76,9 @@ struct bdi_status {
     uint64_t events;         /* emitted */
     uint64_t held_bytes;     /* written to blocks that nobody owns yet */
     uint64_t unmapped_writes; /* records outside every followed file system */
-    uint64_t readbacks;      /* ranges read from the image */
+    uint64_t readbacks;      /* ranges of content read from the image */
+    uint64_t fetched;        /* metadata blocks read from the image */
+    uint64_t unsettled;      /* of those: may have been newer than the stream */
     uint64_t oddities;       /* broken structures met and reported */
 };
 void bdi_get_status(const struct bdi *bdi, struct bdi_status *st);

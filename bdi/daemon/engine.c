@@ -216,11 +216,12 @@ void engine_say_status(struct engine *e)
     dprintf(STDERR_FILENO,
             "{\"epoch\":%llu,\"next_seq\":%llu,\"filesystems\":%u,\"records\":%llu,\"steps\":%llu,"
             "\"events\":%llu,\"held_bytes\":%llu,\"unmapped_writes\":%llu,\"readbacks\":%llu,"
-            "\"oddities\":%llu}\n",
+            "\"fetched\":%llu,\"unsettled\":%llu,\"oddities\":%llu}\n",
             (unsigned long long)e->epoch, (unsigned long long)e->next_seq, st.filesystems,
             (unsigned long long)st.records, (unsigned long long)st.steps,
             (unsigned long long)st.events, (unsigned long long)st.held_bytes,
             (unsigned long long)st.unmapped_writes, (unsigned long long)st.readbacks,
+            (unsigned long long)st.fetched, (unsigned long long)st.unsettled,
             (unsigned long long)st.oddities);
 }
 

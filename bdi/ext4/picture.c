@@ -131,9 +131,9 @@ const uint8_t *picture_home(struct picture *p, uint64_t block, struct nf_error *
         nf_fail(err, failure.code, "%s", failure.text);
         return NULL;
     }
+    p->ctx->emitter->status.fetched++;
     if (ret > 0)
-        p->stale_fetch = true;
-    p->fetched++;
+        p->ctx->emitter->status.unsettled++;
     if (set_present(p, block) < 0) {
         nf_fail(err, NF_ENOMEM, "out of memory");
         return NULL;

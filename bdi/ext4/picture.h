@@ -69,8 +69,6 @@ struct picture {
     struct u64map staged;  /* fsblock -> struct staged, owned */
     size_t staged_bytes;   /* memory held by copies */
     enum view view;        /* which side libext2fs reads */
-    uint64_t fetched;      /* blocks read from the image */
-    bool stale_fetch;      /* such a read may have been newer than the stream */
     struct nf_error failure; /* of the image, met where damage was looked for as well */
 };
 
