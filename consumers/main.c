@@ -29,7 +29,8 @@ static void help(FILE *out)
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
         fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].help);
     fprintf(out, "\n'nearfield COMMAND --help' describes a command; "
-                 "so does 'man nearfield-COMMAND'.\n");
+                 "so does nearfield-COMMAND(1),\n"
+                 "docs/man/nearfield-COMMAND.1 in the source tree.\n");
 }
 
 static void vmessage(const char *name, const char *fmt, va_list ap)

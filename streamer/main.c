@@ -43,7 +43,7 @@ static const char usage[] =
     "                           (default 10000)\n"
     "  --help, --version\n"
     "\n"
-    "Man page: nearfield-streamer(8).\n";
+    "Man page: nearfield-streamer(8), docs/man/nearfield-streamer.8 in the source tree.\n";
 
 struct options {
     const char *listen;
