@@ -46,6 +46,7 @@ struct mirror {
     bool chosen;    /* partition is set */
     bool in_step;   /* a COMMIT is still to come */
     bool applied;   /* DIR has changed */
+    bool snapshot;  /* there was an ENTRY */
     bool done;      /* what --until-commit or --stop-at-txn asked for is reached */
     uint64_t epoch, seq;
     uint32_t partition;
@@ -160,9 +161,13 @@ static int apply_one(struct mirror *m, const struct nf_event *ev, struct nf_erro
             return rc;
         m->applied = true;
     }
+    m->snapshot |= ev->kind == NF_ENTRY;
     rc = nf_apply_event(m->apply, &plain, err);
     if (rc < 0)
-        return rc;
+        return m->snapshot || m->dir.resumed || m->opt.adopt
+                   ? rc
+                   : nf_fail_prefix(err, "the stream has no snapshot of what was there (see "
+                                         "nearfield-bdi --snapshot)");
     if (ev->kind == NF_COMMIT) {
         m->in_step = false;
         m->commits++;
@@ -275,6 +280,8 @@ static int run(struct mirror *m, int fd, struct nf_error *err)
             continue;
         }
         if (rc < 0) {
+            if (!m->apply && rc == NF_EFORMAT)
+                nf_fail_prefix(err, "not what nearfield-bdi --format proto writes");
             nf_fail_prefix(err, "%s", strcmp(m->opt.from, "-") == 0 ? "stream" : m->opt.from);
             break;
         }
