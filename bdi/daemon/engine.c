@@ -131,7 +131,7 @@ int engine_reconnect_tap(struct engine *e, struct nf_error *err)
     fresh = nf_tap_new(&tap, err);
     if (!fresh)
         return NF_EFORMAT;
-    image_settled_set_tap(e->img, fresh);
+    image_settled_set_tap(e->settled, fresh);
     nf_tap_free(e->tap);
     e->tap = fresh;
     return 0;
@@ -233,7 +233,8 @@ static int prepare(struct engine *e, struct nf_error *err)
 {
     struct engine_setup *s = e->setup;
     const int keep[] = {s->control,  s->image_fd, s->nbd_sock,  s->tap.sock, s->tap.data,
-                        s->tap.ctrl, s->trace_fd, s->shadow_fd, s->hold_fd,  s->out_fd};
+                        s->tap.ctrl, s->trace_fd, s->shadow_fd, s->hold_fd,
+                        s->kept_fd,  s->out_fd};
     struct stat st;
     sigset_t set;
 
@@ -276,7 +277,10 @@ static int open_image(struct engine *e, struct nf_error *err)
     }
     if (!inner)
         return NF_EIO;
-    e->img = image_settled_new(inner, e->tap, err);
+    e->settled = image_settled_new(inner, e->tap, err);
+    if (!e->settled)
+        return NF_ENOMEM;
+    e->img = image_kept_new(e->settled, s->kept_fd, err);
     if (!e->img)
         return NF_ENOMEM;
     /* The likeliest mistake of all, and a silent one. */

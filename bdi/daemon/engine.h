@@ -21,6 +21,7 @@ struct engine_setup {
     int trace_fd;
     int shadow_fd;   /* empty file */
     int hold_fd;     /* empty file for events of an attach in the making; tap */
+    int kept_fd;     /* empty file for a copy of what an attach reads; tap */
     int out_fd;      /* PROTO, JSON */
 };
 

@@ -11,6 +11,7 @@
 
 #include "bdi/bdi.h"
 #include "bdi/daemon/engine.h"
+#include "bdi/daemon/image_kept.h"
 #include "bdi/daemon/image_settled.h"
 #include "common/frame.h"
 #include "common/image_overlay.h"
@@ -28,7 +29,8 @@ struct engine {
     /* Events of an attach that may yet turn out to be void go here. */
     struct nf_batch_writer *hold;
 
-    struct nf_image *img; /* trace: the overlay's; tap: settled, owned */
+    struct nf_image *img; /* trace: the overlay's; tap: kept over settled, owned */
+    struct nf_image *settled; /* below img; tap */
     struct nf_image_overlay *overlay;
     struct nf_tap *tap;
     uint64_t position;     /* tap: seq of the first record not consumed */

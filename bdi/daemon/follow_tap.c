@@ -15,7 +15,7 @@
 #include "bdi/daemon/say.h"
 
 #define ATTACH_TRIES 10
-#define ATTACH_PAUSE_MS 100 /* grows with each try */
+#define ATTACH_PAUSE_MS 10 /* grows with each try */
 #define HEARTBEAT_MS 5000
 #define GOODBYE_MS 5000 /* for the streamer to take the last events */
 
@@ -90,10 +90,12 @@ static int skip_to_head(struct engine *e, struct nf_error *err)
         struct nf_record rec;
         int rc = nf_tap_next(e->tap, &rec, err);
 
-        if (rc == 1)
+        if (rc == 1) {
+            rc = image_kept_record(e->img, &rec, err);
             e->position = rec.seq + 1;
-        else if (rc == 0)
+        } else if (rc == 0) {
             rc = wait_input(e, 100, err);
+        }
         if (rc < 0)
             return rc;
         release(e);
@@ -155,15 +157,18 @@ static int hold_deliver(struct engine *e, struct nf_error *err)
     return output_flush(e->out, err);
 }
 
-/* One reading of the disk. 0: it stood still and e->bdi is good; 1: it moved. */
+/*
+ * One reading of the disk.  0: what was read is of one moment, e->position, and
+ * e->bdi is good; 1: something read for the first time had moved since.
+ */
 static int try_attach(struct engine *e, struct nf_error *err)
 {
     int rc = skip_to_head(e, err);
 
     if (rc < 0 || e->stop)
         return rc;
-    image_settled_set_position(e->img, e->position);
-    image_settled_take_moved(e->img);
+    image_settled_set_position(e->settled, e->position);
+    image_settled_take_moved(e->settled);
     rc = hold_begin(e, err);
     if (rc == 0)
         rc = engine_new_bdi(e, err);
@@ -171,17 +176,17 @@ static int try_attach(struct engine *e, struct nf_error *err)
         return rc;
     rc = bdi_attach(e->bdi, err);
     /* Whatever was found broken in a disk that moved may be whole. */
-    if (image_settled_take_moved(e->img))
+    if (image_settled_take_moved(e->settled))
         return 1;
     return rc < 0 ? nf_fail_prefix(err, "image %s", e->setup->opt->image) : 0;
 }
 
 static int attach(struct engine *e, uint64_t epoch, struct nf_error *err)
 {
-    int rc = 1;
+    int rc = image_kept_start(e->img, err);
 
     e->epoch = epoch;
-    for (int i = 0; i < ATTACH_TRIES && rc == 1 && !e->stop; i++) {
+    for (int i = 0; i < ATTACH_TRIES && rc >= 0 && (i == 0 || rc == 1) && !e->stop; i++) {
         if (i > 0) {
             struct timespec pause = {
                 .tv_sec = i * ATTACH_PAUSE_MS / 1000,
@@ -195,6 +200,8 @@ static int attach(struct engine *e, uint64_t epoch, struct nf_error *err)
     }
     if (e->stop)
         return 0;
+    if (rc == 0)
+        rc = image_kept_stop(e->img, err);
     if (rc == 1)
         return nf_fail(err, NF_EBUSY,
                        "tap %s: the guest kept writing where its file systems are read, %d times; "
@@ -266,7 +273,7 @@ static int consume(struct engine *e, const struct nf_record *rec, struct nf_erro
     if (rec->seq < e->position)
         return 0;
     e->position = rec->seq + 1;
-    image_settled_set_position(e->img, e->position);
+    image_settled_set_position(e->settled, e->position);
     rc = bdi_record(e->bdi, rec, err);
     if (rc == NF_ELOST)
         rc = attach_again(e, err);

@@ -181,6 +181,9 @@ static int open_everything(struct opener *o, struct nf_error *err)
         s->hold_fd = open_scratch("events on hold", err);
         if (s->hold_fd < 0)
             return s->hold_fd;
+        s->kept_fd = open_scratch("copy of what is read", err);
+        if (s->kept_fd < 0)
+            return s->kept_fd;
     }
     rc = open_image(o, err);
     if (rc < 0)
@@ -466,7 +469,7 @@ static int start_engine(struct opener *o, struct nf_error *err)
 static void close_engine_fds(struct engine_setup *s)
 {
     int *fds[] = {&s->control, &s->image_fd, &s->nbd_sock, &s->trace_fd, &s->shadow_fd,
-                  &s->hold_fd};
+                  &s->hold_fd,  &s->kept_fd};
 
     for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
         if (*fds[i] >= 0)
@@ -489,6 +492,7 @@ int opener_main(const struct options *opt)
                   .trace_fd = -1,
                   .shadow_fd = -1,
                   .hold_fd = -1,
+                  .kept_fd = -1,
                   .out_fd = -1},
         .control = -1,
         .signals = -1,
