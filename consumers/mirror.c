@@ -370,7 +370,13 @@ static int finish(struct mirror *m, struct nf_error *err)
     if (!m->positioned)
         return nf_cmd_error("mirror", "the stream has no events%s",
                             m->foreign ? " of the chosen source" : "");
+    if (!m->applied && m->chosen && !m->dir.resumed && !stop)
+        return nf_cmd_error("mirror", "the stream has no events of partition %" PRIu32,
+                            m->partition);
     status = report(m);
+    if (m->applied && !m->snapshot && !m->dir.resumed && !m->opt.adopt)
+        fprintf(stderr, "nearfield mirror: the stream had no snapshot, so what nothing happened "
+                        "to is not here (see nearfield-bdi --snapshot)\n");
     if (m->applied && !nf_apply_stats(m->apply)->broken) {
         m->dir.state = (struct nf_mirror_state){ m->epoch, m->seq, m->partition, m->opt.as_root };
         if (nf_mirror_dir_save(&m->dir, err) < 0)

@@ -266,6 +266,8 @@ static void test_several_sources(void **state)
     assert_int_equal(run(f, "--disk", "none"), 1);
     assert_said("no events");
     assert_false(exists(f, "to2345"));
+    assert_int_equal(run(f, "--partition", "9"), 1);
+    assert_said("no events of partition 9");
 }
 
 static void test_other_directories(void **state)
