@@ -32,6 +32,8 @@ void nf_catch_signals(void)
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
     sigaction(SIGHUP, &sa, NULL);
+    /* Whoever reads the messages may have gone: no reason to leave half a file. */
+    signal(SIGPIPE, SIG_IGN);
 }
 
 void nf_progress_show(struct nf_progress *p, uint64_t done, uint64_t total)

@@ -79,6 +79,16 @@ static int wait_input(struct engine *e, int timeout_ms, struct nf_error *err)
     return rc < 0 ? rc : (p[0].revents != 0);
 }
 
+/* The next record, as nf_tap_next(); a ring that makes no sense is named. */
+static int next_record(struct engine *e, struct nf_record *rec, struct nf_error *err)
+{
+    int rc = nf_tap_next(e->tap, rec, err);
+
+    if (rc < 0 && rc != NF_ECLOSED)
+        nf_fail_prefix(err, "tap %s", e->setup->opt->tap);
+    return rc;
+}
+
 /* --- attach -------------------------------------------------------------- */
 
 /* Consume, without looking at them, the records that lie before the present. */
@@ -88,7 +98,7 @@ static int skip_to_head(struct engine *e, struct nf_error *err)
 
     while (e->position < head && !e->stop) {
         struct nf_record rec;
-        int rc = nf_tap_next(e->tap, &rec, err);
+        int rc = next_record(e, &rec, err);
 
         if (rc == 1) {
             rc = image_kept_record(e->img, &rec, err);
@@ -314,7 +324,7 @@ static int stream(struct engine *e, struct nf_error *err)
 
     while (!e->stop) {
         struct nf_record rec;
-        int rc = nf_tap_next(e->tap, &rec, err);
+        int rc = next_record(e, &rec, err);
 
         if (rc == 1) {
             rc = consume(e, &rec, err);
