@@ -178,7 +178,7 @@ static int try_attach(struct engine *e, struct nf_error *err)
     if (rc < 0 || e->stop)
         return rc;
     image_settled_set_position(e->settled, e->position);
-    image_settled_take_moved(e->settled);
+    image_kept_take_moved(e->img);
     rc = hold_begin(e, err);
     if (rc == 0)
         rc = engine_new_bdi(e, err);
@@ -186,7 +186,7 @@ static int try_attach(struct engine *e, struct nf_error *err)
         return rc;
     rc = bdi_attach(e->bdi, err);
     /* Whatever was found broken in a disk that moved may be whole. */
-    if (image_settled_take_moved(e->settled))
+    if (image_kept_take_moved(e->img))
         return 1;
     return rc < 0 ? nf_fail_prefix(err, "image %s", e->setup->opt->image) : 0;
 }

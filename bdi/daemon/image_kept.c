@@ -19,7 +19,8 @@ struct image_kept {
     struct nf_image img;
     struct nf_image *inner;
     int fd; /* the copy, at the disk's offsets, sparse */
-    bool on;
+    bool on, moved;
+    bool ahead; /* something moved: read on from what is read */
     struct u64map pages; /* of the copy that are valid; the values mean nothing */
     uint8_t *buf;        /* CHUNK bytes */
 };
@@ -97,6 +98,35 @@ static int fetch(struct image_kept *k, uint64_t offset, uint8_t *out, size_t len
     return moved;
 }
 
+/*
+ * What follows what had to be read, up to the end of its CHUNK: a guest's log
+ * and its new files go on there, and are better read before they are written.
+ * Nobody asked for it: if it moved, it is just not kept.
+ */
+static int fetch_ahead(struct image_kept *k, uint64_t offset, struct nf_error *err)
+{
+    uint64_t lo = (offset + PAGE - 1) / PAGE * PAGE;
+    uint64_t end = (offset + CHUNK - 1) / CHUNK * CHUNK;
+    size_t n;
+    bool kept;
+    int ret;
+
+    end = end < k->img.size ? end : k->img.size;
+    if (lo >= end)
+        return 0;
+    n = run(k, lo, (size_t)(end - lo), &kept);
+    if (kept)
+        return 0;
+    ret = k->inner->read(k->inner, lo, k->buf, n, err);
+    if (ret != 0)
+        return ret < 0 ? ret : 0;
+    ret = copy_write(k, lo, k->buf, n, err);
+    for (uint64_t at = lo; ret == 0 && at < lo + n; at += PAGE)
+        if (u64map_put(&k->pages, at / PAGE, k) < 0)
+            ret = nf_fail(err, NF_ENOMEM, "copy of what is read: out of memory");
+    return ret;
+}
+
 static int kept_read(struct nf_image *img, uint64_t offset, void *buf, size_t len,
                      struct nf_error *err)
 {
@@ -120,8 +150,22 @@ static int kept_read(struct nf_image *img, uint64_t offset, void *buf, size_t le
         if (ret < 0)
             return ret;
         moved |= ret;
+        ret = kept || !k->ahead ? 0 : fetch_ahead(k, offset + n, err);
+        if (ret < 0)
+            return ret;
         out += n, offset += n, len -= n;
     }
+    k->moved |= moved;
+    return moved;
+}
+
+bool image_kept_take_moved(struct nf_image *img)
+{
+    struct image_kept *k = (struct image_kept *)img;
+    bool moved = k->moved;
+
+    k->moved = false;
+    k->ahead |= moved;
     return moved;
 }
 
@@ -168,6 +212,7 @@ int image_kept_start(struct nf_image *img, struct nf_error *err)
     struct image_kept *k = (struct image_kept *)img;
 
     k->on = true;
+    k->moved = k->ahead = false;
     return forget_all(k, err);
 }
 

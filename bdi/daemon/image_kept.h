@@ -10,6 +10,8 @@
 #ifndef BDI_DAEMON_IMAGE_KEPT_H
 #define BDI_DAEMON_IMAGE_KEPT_H
 
+#include <stdbool.h>
+
 #include "common/image.h"
 #include "common/record.h"
 
@@ -20,6 +22,9 @@ struct nf_image *image_kept_new(struct nf_image *inner, int fd, struct nf_error 
 /* Keep what is read from here on, from nothing; or no more, and forget it. */
 int image_kept_start(struct nf_image *img, struct nf_error *err);
 int image_kept_stop(struct nf_image *img, struct nf_error *err);
+
+/* Whether any read since the last call, while keeping, answered 1. */
+bool image_kept_take_moved(struct nf_image *img);
 
 /* The reader passes @rec, the next record of the stream: the copy follows. */
 int image_kept_record(struct nf_image *img, const struct nf_record *rec, struct nf_error *err);
