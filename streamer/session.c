@@ -118,6 +118,18 @@ static void send_acks(struct nf_session *s)
         set_watching(s, s->watching & EPOLLIN);
 }
 
+/* An epoch is the Unix time of its start in milliseconds, or less in replays. One
+ * far in the future would be the last that its disk's stream can ever have. */
+#define EPOCH_AHEAD_MS (24ull * 3600 * 1000)
+
+static bool epoch_plausible(uint64_t epoch)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return epoch <= (uint64_t)now.tv_sec * 1000 + EPOCH_AHEAD_MS;
+}
+
 static void take_hello(struct nf_session *s, const struct nf_frame *frame)
 {
     struct nf_disk_sender *busy = NULL;
@@ -137,6 +149,10 @@ static void take_hello(struct nf_session *s, const struct nf_frame *frame)
     if (s->hello.version != NF_FRAME_VERSION || s->hello.epoch == 0 || s->hello.next_seq == 0) {
         refuse(s, s->hello.version != NF_FRAME_VERSION ? "it speaks another version of the framing"
                                                        : "HELLO without epoch and seq");
+        return;
+    }
+    if (!epoch_plausible(s->hello.epoch)) {
+        refuse(s, "HELLO with an epoch that lies in the future");
         return;
     }
     s->next_seq = s->hello.next_seq;
