@@ -11,6 +11,7 @@
 
 #include "common/bytes.h"
 #include "common/cleanup.h"
+#include "common/pread_full.h"
 
 #define SECTOR 512u
 #define COPY_CHUNK (64u * 1024)
@@ -62,21 +63,11 @@ static int copy_range(struct nf_image *img, int fd, uint64_t offset, uint64_t le
 
 static int scratch_read(int fd, uint64_t offset, void *buf, size_t len, struct nf_error *err)
 {
-    size_t done = 0;
+    ssize_t n = nf_pread_full(fd, buf, len, offset);
 
-    while (done < len) {
-        ssize_t r = pread(fd, (uint8_t *)buf + done, len - done, (off_t)(offset + done));
-
-        if (r < 0 && errno == EINTR)
-            continue;
-        if (r < 0)
-            return nf_fail(err, NF_EIO, "partition scan: read scratch file: %s", strerror(errno));
-        if (r == 0) {
-            memset((uint8_t *)buf + done, 0, len - done);
-            break;
-        }
-        done += (size_t)r;
-    }
+    if (n < 0)
+        return nf_fail(err, NF_EIO, "partition scan: read scratch file: %s", strerror(errno));
+    memset((uint8_t *)buf + n, 0, len - (size_t)n);
     return 0;
 }
 

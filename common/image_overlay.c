@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/pread_full.h"
 #include "common/rangeset.h"
 
 typedef unsigned long long ull;
@@ -43,22 +44,11 @@ static int write_all(int fd, const uint8_t *p, uint64_t len, uint64_t pos, struc
 static int read_some(int fd, const char *what, uint8_t *p, size_t len, uint64_t pos,
                      struct nf_error *err)
 {
-    while (len > 0) {
-        ssize_t n = pread(fd, p, len, (off_t)pos);
+    ssize_t n = nf_pread_full(fd, p, len, pos);
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return nf_fail(err, NF_EIO, "read %s at byte %llu: %s", what, (ull)pos,
-                           strerror(errno));
-        if (n == 0) {
-            memset(p, 0, len);
-            break;
-        }
-        p += n;
-        pos += (uint64_t)n;
-        len -= (size_t)n;
-    }
+    if (n < 0)
+        return nf_fail(err, NF_EIO, "read %s at byte %llu: %s", what, (ull)pos, strerror(errno));
+    memset(p + n, 0, len - (size_t)n);
     return NF_OK;
 }
 

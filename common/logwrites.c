@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/bytes.h"
+#include "common/pread_full.h"
 
 typedef unsigned long long ull;
 
@@ -34,21 +35,12 @@ struct nf_logwrites_writer {
 static int read_at(struct nf_logwrites_reader *r, uint64_t pos, void *buf, size_t len,
                    struct nf_error *err)
 {
-    uint8_t *p = buf;
+    ssize_t n = nf_pread_full(r->fd, buf, len, pos);
 
-    while (len > 0) {
-        ssize_t n = pread(r->fd, p, len, (off_t)pos);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return nf_fail(err, NF_EIO, "read write log: %s", strerror(errno));
-        if (n == 0)
-            return nf_fail(err, NF_EFORMAT, "write log: became shorter while being read");
-        p += n;
-        pos += (uint64_t)n;
-        len -= (size_t)n;
-    }
+    if (n < 0)
+        return nf_fail(err, NF_EIO, "read write log: %s", strerror(errno));
+    if ((size_t)n < len)
+        return nf_fail(err, NF_EFORMAT, "write log: became shorter while being read");
     return NF_OK;
 }
 

@@ -13,6 +13,7 @@
 #include "common/bytes.h"
 #include "common/cleanup.h"
 #include "common/crc32c.h"
+#include "common/pread_full.h"
 #include "common/trace_format.h"
 
 typedef unsigned long long ull;
@@ -56,21 +57,12 @@ struct block_head {
 static int read_at(struct nf_trace_reader *r, uint64_t pos, void *buf, size_t len,
                    struct nf_error *err)
 {
-    uint8_t *p = buf;
+    ssize_t n = nf_pread_full(r->fd, buf, len, pos);
 
-    while (len > 0) {
-        ssize_t n = pread(r->fd, p, len, (off_t)pos);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return nf_fail(err, NF_EIO, "read trace: %s", strerror(errno));
-        if (n == 0)
-            return nf_fail(err, NF_EFORMAT, "trace: became shorter while being read");
-        p += n;
-        pos += (uint64_t)n;
-        len -= (size_t)n;
-    }
+    if (n < 0)
+        return nf_fail(err, NF_EIO, "read trace: %s", strerror(errno));
+    if ((size_t)n < len)
+        return nf_fail(err, NF_EFORMAT, "trace: became shorter while being read");
     return NF_OK;
 }
 

@@ -13,6 +13,7 @@
 #include <libnbd.h>
 
 #include "common/cleanup.h"
+#include "common/pread_full.h"
 
 typedef unsigned long long ull;
 
@@ -190,20 +191,11 @@ static int file_read(struct nf_image *img, uint64_t offset, void *buf, size_t le
                      struct nf_error *err)
 {
     struct source *s = (struct source *)img;
-    uint8_t *p = buf;
+    ssize_t n = nf_pread_full(s->fd, buf, len, offset);
 
-    while (len > 0) {
-        ssize_t n = pread(s->fd, p, len, (off_t)offset);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return nf_fail(err, NF_EIO, "read %s at byte %llu: %s", s->name, (ull)offset,
-                           n < 0 ? strerror(errno) : "end of file");
-        p += n;
-        offset += (uint64_t)n;
-        len -= (size_t)n;
-    }
+    if (n < 0 || (size_t)n < len)
+        return nf_fail(err, NF_EIO, "read %s at byte %llu: %s", s->name, (ull)offset,
+                       n < 0 ? strerror(errno) : "end of file");
     return 1; /* a live disk: newer than the stream, perhaps */
 }
 

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/pread_full.h"
+
 struct image_file {
     struct nf_image img;
     int fd;
@@ -16,26 +18,18 @@ static int file_read(struct nf_image *img, uint64_t offset, void *buf, size_t le
                      struct nf_error *err)
 {
     struct image_file *f = (struct image_file *)img;
-    uint8_t *p = buf;
+    ssize_t n;
 
     if (offset > img->size || len > img->size - offset)
         return nf_fail(err, NF_EINVAL, "image %s: read of %zu bytes at %llu is beyond its end",
                        f->name, len, (unsigned long long)offset);
-    while (len > 0) {
-        ssize_t n = pread(f->fd, p, len, (off_t)offset);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return nf_fail(err, NF_EIO, "image %s: read at %llu: %s", f->name,
-                           (unsigned long long)offset, strerror(errno));
-        if (n == 0)
-            return nf_fail(err, NF_EIO, "image %s: ends at %llu, shorter than it was", f->name,
-                           (unsigned long long)offset);
-        p += n;
-        offset += (uint64_t)n;
-        len -= (size_t)n;
-    }
+    n = nf_pread_full(f->fd, buf, len, offset);
+    if (n < 0)
+        return nf_fail(err, NF_EIO, "image %s: read at %llu: %s", f->name,
+                       (unsigned long long)offset, strerror(errno));
+    if ((size_t)n < len)
+        return nf_fail(err, NF_EIO, "image %s: ends at %llu, shorter than it was", f->name,
+                       (unsigned long long)offset + (unsigned long long)n);
     return 0;
 }
 

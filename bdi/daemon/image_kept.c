@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/pread_full.h"
+
 #include "bdi/u64map.h"
 
 #define PAGE 4096u
@@ -49,20 +51,11 @@ static int copy_write(struct image_kept *k, uint64_t offset, const uint8_t *data
 static int copy_read(struct image_kept *k, uint64_t offset, uint8_t *data, size_t len,
                      struct nf_error *err)
 {
-    while (len > 0) {
-        ssize_t n = pread(k->fd, data, len, (off_t)offset);
+    ssize_t n = nf_pread_full(k->fd, data, len, offset);
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            errno = errno ? errno : EIO;
-        if (n == 0)
-            errno = 0;
-        if (n <= 0)
-            return copy_failed("read", err);
-        data += n, offset += (uint64_t)n, len -= (size_t)n;
-    }
-    return 0;
+    if (n >= 0 && (size_t)n < len)
+        errno = 0;
+    return n < 0 || (size_t)n < len ? copy_failed("read", err) : 0;
 }
 
 /* Bytes from @offset on, at most @len, whose pages are all kept, or all not. */
