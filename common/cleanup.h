@@ -6,7 +6,6 @@
 #ifndef NF_CLEANUP_H
 #define NF_CLEANUP_H
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -21,15 +20,8 @@ static inline void nf_cleanup_close(int *fd)
         close(*fd);
 }
 
-static inline void nf_cleanup_fclose(FILE **f)
-{
-    if (*f)
-        fclose(*f);
-}
-
 #define NF_AUTO_FREE __attribute__((cleanup(nf_cleanup_free)))
 #define NF_AUTO_CLOSE __attribute__((cleanup(nf_cleanup_close)))
-#define NF_AUTO_FCLOSE __attribute__((cleanup(nf_cleanup_fclose)))
 
 /* Give up ownership: `return nf_steal_fd(&fd);`. */
 static inline int nf_steal_fd(int *fd)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "common/trace.h"
 
+#include <stdio.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
