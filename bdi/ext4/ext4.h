@@ -72,6 +72,12 @@ int ext4_emit(struct ext4_fs *fs, struct nf_event *ev, struct nf_error *err);
 /* Count something broken in the guest's structures. */
 void ext4_oddity(struct ext4_fs *fs);
 
+/* attach.c: struct fs_driver's, and the image's failure so far, met where damage
+ * was looked for as well: it must not pass for that. 0 if there is none. */
+int ext4_attach(const struct fs_context *ctx, void **out, struct nf_error *err);
+void ext4_detach(void *fs);
+int ext4_image_failure(const struct ext4_fs *fs, struct nf_error *err);
+
 /* crawl.c: owner map and name index of the whole file system. */
 int ext4_crawl(struct ext4_fs *fs, struct nf_error *err);
 /* ENTRY rows, xattrs and contents of everything. */

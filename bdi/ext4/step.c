@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "bdi/ext4/step.h"
+#include "bdi/ext4/step_private.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "bdi/ext4/content.h"
-#include "bdi/ext4/dirblock.h"
-#include "bdi/ext4/links.h"
 #include "bdi/ext4/xattrs.h"
 
 static struct step_inode *touch(struct step *step, uint32_t ino, struct nf_error *err)
@@ -178,182 +176,6 @@ static int load(struct ext4_fs *fs, struct step *step, struct nf_error *err)
     return 0;
 }
 
-static enum owner_kind data_kind(const struct ext4_inode *inode, const struct map_extent *e)
-{
-    if (ext4_is_dir(inode))
-        return OWN_DIR;
-    /* Targets of symbolic links are written through the log, like metadata. */
-    if (ext4_is_symlink(inode))
-        return OWN_NODE;
-    return e->unwritten ? OWN_UNWRITTEN : OWN_DATA;
-}
-
-typedef int owner_fn(struct ownermap *m, const struct owner_extent *e);
-
-/* Apply @fn to the parts of @map that @other does not have in the same place. */
-static int for_difference(struct ext4_fs *fs, uint32_t ino, const struct ext4_inode *inode,
-                          const struct block_map *map, const struct block_map *other, bool compare,
-                          owner_fn *fn)
-{
-    int ret = 0;
-
-    for (size_t i = 0; ret == 0 && i < map->n; i++) {
-        const struct map_extent *e = &map->ext[i];
-        uint32_t pos = e->lblk, end = e->lblk + e->len;
-
-        while (ret == 0 && pos < end) {
-            uint32_t hole_end = UINT32_MAX, next;
-            const struct map_extent *o = compare ? block_map_find(other, pos, &hole_end) : NULL;
-            struct owner_extent oe;
-
-            next = o ? o->lblk + o->len : hole_end;
-            next = next < end ? next : end;
-            if (!o || o->unwritten != e->unwritten ||
-                o->pblk + (pos - o->lblk) != e->pblk + (pos - e->lblk)) {
-                oe = (struct owner_extent){e->pblk + (pos - e->lblk), next - pos, ino, pos,
-                                           data_kind(inode, e)};
-                ret = fn(&fs->owners, &oe);
-            }
-            pos = next;
-        }
-    }
-    /* Nodes are few: give all of them each time. */
-    for (size_t i = 0; ret == 0 && i < map->nnodes; i++) {
-        struct owner_extent oe = {map->nodes[i], 1, ino, 0, OWN_NODE};
-
-        ret = fn(&fs->owners, &oe);
-    }
-    return ret;
-}
-
-static int own_xattr_block(struct ext4_fs *fs, uint32_t ino, uint64_t block, owner_fn *fn)
-{
-    struct owner_extent oe = {block, 1, ino, 0, OWN_XATTR};
-
-    return block && block < fs->blocks ? fn(&fs->owners, &oe) : 0;
-}
-
-/* First everything that was given up, then everything that was taken: a block
- * that went from one file to another ends with the latter. */
-static int update_owners(struct ext4_fs *fs, struct step *step, struct nf_error *err)
-{
-    int ret = 0;
-
-    for (size_t i = 0; ret == 0 && i < step->n; i++) {
-        struct step_inode *si = step->order[i];
-
-        if (si->map_differs && si->old_live)
-            ret = for_difference(fs, si->ino, &si->old, &si->old_map, &si->new_map, si->same,
-                                 ownermap_clear);
-        if (ret == 0 && si->old_live &&
-            (!si->new_live || si->old.file_acl != si->new.file_acl))
-            ret = own_xattr_block(fs, si->ino, si->old.file_acl, ownermap_clear);
-    }
-    for (size_t i = 0; ret == 0 && i < step->n; i++) {
-        struct step_inode *si = step->order[i];
-
-        if (si->map_differs && si->new_live)
-            ret = for_difference(fs, si->ino, &si->new, &si->new_map, &si->old_map, si->same,
-                                 ownermap_set);
-        if (ret == 0 && si->new_live)
-            ret = own_xattr_block(fs, si->ino, si->new.file_acl, ownermap_set);
-    }
-    return ret < 0 ? nf_fail(err, ret, "owner map: %s", nf_status_name(ret)) : 0;
-}
-
-static int see_block(struct ext4_fs *fs, struct links *links, bool new_side, uint64_t dir,
-                     uint32_t ino, uint64_t block, struct nf_error *err)
-{
-    const uint8_t *data = picture_block(&fs->pic, new_side ? VIEW_NEW : VIEW_OLD, block, err);
-    struct dirblock it;
-    struct dirblock_entry e;
-    int ret;
-
-    if (!data)
-        return err ? err->code : NF_EIO;
-    dirblock_begin(&it, data, fs->block_size, fs->filetype);
-    while ((ret = dirblock_next(&it, &e)) > 0) {
-        struct name_ref ref = {e.ino, ino, block, e.offset};
-
-        if (e.dot || e.dotdot)
-            continue;
-        if (e.bad_name) {
-            ext4_oddity(fs);
-            continue;
-        }
-        if (links_saw(links, new_side, dir, e.name, &ref) < 0)
-            return nf_fail(err, NF_ENOMEM, "directory %u: out of memory", ino);
-    }
-    if (ret < 0)
-        ext4_oddity(fs);
-    return 0;
-}
-
-/* Compare the blocks of a directory that changed hands or content. No more
- * than *@left blocks are looked into: a block is in one directory before and
- * in one after the step, unless a guest claims it for many. */
-static int see_dir(struct ext4_fs *fs, struct links *links, struct step_inode *si,
-                   uint64_t *left, struct nf_error *err)
-{
-    bool old_dir = si->old_live && ext4_is_dir(&si->old);
-    bool new_dir = si->new_live && ext4_is_dir(&si->new);
-    int ret = 0;
-
-    for (int side = 0; side < 2 && si->map_differs; side++) {
-        const struct block_map *mine = side ? &si->new_map : &si->old_map;
-        const struct block_map *theirs = side ? &si->old_map : &si->new_map;
-
-        if (side ? !new_dir : !old_dir)
-            continue;
-        for (size_t i = 0; i < mine->n; i++) {
-            for (uint32_t j = 0; j < mine->ext[i].len; j++) {
-                uint64_t block = mine->ext[i].pblk + j;
-                const struct map_extent *o =
-                    si->same ? block_map_find(theirs, mine->ext[i].lblk + j, NULL) : NULL;
-
-                if (o && o->pblk + (mine->ext[i].lblk + j - o->lblk) == block &&
-                    !u64map_get(&fs->pic.staged, block))
-                    continue;
-                if (*left == 0) {
-                    ext4_oddity(fs);
-                    return 0;
-                }
-                --*left;
-                ret = see_block(fs, links, side, side ? step_new_key(si) : si->ino, si->ino, block,
-                                err);
-                if (ret < 0)
-                    return ret;
-            }
-        }
-    }
-    return ret;
-}
-
-static int see_dirs(struct ext4_fs *fs, struct step *step, struct links *links,
-                    struct nf_error *err)
-{
-    uint64_t left = 2 * fs->blocks;
-    int ret = 0;
-
-    for (size_t i = 0; ret == 0 && i < step->n; i++)
-        ret = see_dir(fs, links, step->order[i], &left, err);
-    /* Where the map stayed, the staged blocks themselves say what to compare. */
-    for (size_t i = 0; ret == 0 && i < step->nblocks; i++) {
-        struct owner_extent owner;
-        struct step_inode *si;
-
-        if (!ownermap_get(&fs->owners, step->blocks[i]->fsblock, &owner) || owner.kind != OWN_DIR)
-            continue;
-        si = u64map_get(&step->touched, owner.owner);
-        if (!si || si->map_differs || !si->same || !ext4_is_dir(&si->new))
-            continue;
-        ret = see_block(fs, links, false, si->ino, si->ino, step->blocks[i]->fsblock, err);
-        if (ret == 0)
-            ret = see_block(fs, links, true, si->ino, si->ino, step->blocks[i]->fsblock, err);
-    }
-    return ret;
-}
-
 static int emit_xattrs(struct ext4_fs *fs, struct step_inode *si, const struct nf_event *ev,
                        struct nf_error *err)
 {
@@ -410,52 +232,6 @@ static int emit_inodes(struct ext4_fs *fs, struct step *step, struct nf_error *e
     return ret;
 }
 
-static void drop_freed(struct ownermap *m, const struct owner_extent *e, struct ext4_fs *fs)
-{
-    uint64_t pos = e->pblk, end = e->pblk + e->len;
-    struct owner_extent now;
-
-    while (ownermap_next(m, &pos, end, &now)) {
-        uint64_t bs = fs->block_size;
-
-        /* A range that was unwritten and still is may hold bytes that a later
-         * commit converts. */
-        if (now.kind == OWN_NONE || (now.kind == OWN_UNWRITTEN && e->kind != OWN_UNWRITTEN))
-            held_forget(fs->ctx.held, fs->ctx.offset + now.pblk * bs, now.len * bs);
-        if (e->kind == OWN_DATA || e->kind == OWN_UNWRITTEN)
-            continue;
-        if (now.kind != OWN_NONE && now.kind != OWN_DATA && now.kind != OWN_UNWRITTEN)
-            continue;
-        for (uint64_t b = 0; b < now.len; b++)
-            picture_drop_home(&fs->pic, now.pblk + b);
-    }
-}
-
-/* What was given up: bytes seen there belong to nobody's future. */
-static void forget_freed(struct ext4_fs *fs, struct step *step)
-{
-    for (size_t i = 0; i < step->n; i++) {
-        struct step_inode *si = step->order[i];
-
-        if (!si->map_differs || !si->old_live)
-            continue;
-        for (size_t j = 0; j < si->old_map.n; j++) {
-            const struct map_extent *e = &si->old_map.ext[j];
-            struct owner_extent oe = {e->pblk, e->len, si->ino, e->lblk, OWN_NODE};
-
-            /* Only kinds matter here, and only data against metadata. */
-            if (ext4_is_reg(&si->old))
-                oe.kind = e->unwritten ? OWN_UNWRITTEN : OWN_DATA;
-            drop_freed(&fs->owners, &oe, fs);
-        }
-        for (size_t j = 0; j < si->old_map.nnodes; j++) {
-            struct owner_extent oe = {si->old_map.nodes[j], 1, si->ino, 0, OWN_NODE};
-
-            drop_freed(&fs->owners, &oe, fs);
-        }
-    }
-}
-
 static void step_release(struct step *step)
 {
     size_t pos = 0;
@@ -492,9 +268,9 @@ int step_run(struct ext4_fs *fs, bool commit, struct nf_error *err)
         ret = nf_fail(err, NF_ENOMEM, "step: out of memory");
         goto out;
     }
-    ret = see_dirs(fs, &step, links, err);
+    ret = step_see_dirs(fs, &step, links, err);
     if (ret == 0)
-        ret = update_owners(fs, &step, err);
+        ret = step_update_owners(fs, &step, err);
     if (ret == 0) {
         fs->links = links;
         ret = links_pair(links, err);
@@ -516,7 +292,7 @@ int step_run(struct ext4_fs *fs, bool commit, struct nf_error *err)
     }
     if (ret == 0) {
         ret = picture_settle(&fs->pic, err);
-        forget_freed(fs, &step);
+        step_forget_freed(fs, &step);
     }
     if (ret == 0 && super)
         ret = ext4_super_changed(fs, err);

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Attaching: from an image to a picture, an owner map and a name index.
+ */
+#include "bdi/ext4/ext4.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "bdi/ext4/extents.h"
+#include "bdi/ext4/inode.h"
+
+#define GROUP_BLOCKS_MIN 256u /* mke2fs -g takes no less */
+
+/* Where the log is, and what it has committed that is not home yet. */
+static int open_journal(struct ext4_fs *fs, struct nf_error *err)
+{
+    const uint8_t *raw = ext4_inode_raw(fs, VIEW_OLD, fs->journal_ino);
+    struct ext4_inode inode;
+    struct block_map map;
+    struct journal_txn txn;
+    uint32_t next = 0;
+    int ret;
+
+    if (!raw)
+        return nf_fail(err, NF_EFORMAT, "ext4: the journal's inode cannot be read");
+    ext4_inode_decode(&inode, raw, fs->inode_size);
+    ret = block_map_read(fs, VIEW_OLD, fs->journal_ino, &inode, &map, err);
+    if (ret < 0)
+        goto out;
+    fs->pic.log = calloc(map.n ? map.n : 1, sizeof(*fs->pic.log));
+    if (!fs->pic.log) {
+        ret = nf_fail(err, NF_ENOMEM, "ext4: out of memory");
+        goto out;
+    }
+    for (size_t i = 0; i < map.n; i++) {
+        if (map.ext[i].lblk != next)
+            break;
+        fs->pic.log[fs->pic.nlog++] =
+            (struct log_extent){map.ext[i].lblk, map.ext[i].len, map.ext[i].pblk};
+        next += map.ext[i].len;
+    }
+    fs->pic.log_blocks = next;
+    ret = journal_init(&fs->journal, fs->block_size, next, picture_log_block, &fs->pic, err);
+    if (ret < 0)
+        goto out;
+    fs->journal_open = true;
+    /* Recovery, but into the overlay. */
+    while ((ret = journal_next(&fs->journal, &txn, err)) > 0) {
+        ret = picture_stage_txn(&fs->pic, &txn, err);
+        if (ret == 0)
+            ret = picture_settle(&fs->pic, err);
+        if (ret < 0)
+            break;
+    }
+out:
+    block_map_release(&map);
+    return ret;
+}
+
+/* Writes to the log are known by their owner: all of it must be the journal's. */
+static int check_log_owned(struct ext4_fs *fs, struct nf_error *err)
+{
+    for (size_t i = 0; i < fs->pic.nlog; i++) {
+        uint64_t pos = fs->pic.log[i].pblk, end = pos + fs->pic.log[i].len;
+        struct owner_extent now;
+
+        while (ownermap_next(&fs->owners, &pos, end, &now)) {
+            if (now.kind != OWN_JOURNAL)
+                return nf_fail(err, NF_EFORMAT, "ext4: block %llu of the journal is something else too",
+                               (unsigned long long)now.pblk);
+        }
+    }
+    return 0;
+}
+
+/* An image that could not be read must not pass for a damaged file system. */
+int ext4_image_failure(const struct ext4_fs *fs, struct nf_error *err)
+{
+    const struct nf_error *f = &fs->pic.failure;
+
+    return f->code ? nf_fail(err, f->code, "%s", f->text) : 0;
+}
+
+/* What libext2fs takes on trust when it reads all group descriptors at once: a
+ * made-up size, or groups of a few blocks, would be gigabytes of them. */
+static int check_size(const uint8_t *sb, uint32_t block_size, uint64_t size, struct nf_error *err)
+{
+    bool wide = nf_le32(sb + 0x60) & EXT4_FEATURE_INCOMPAT_64BIT;
+    uint64_t blocks = nf_le32(sb + 0x04) | (wide ? (uint64_t)nf_le32(sb + 0x150) << 32 : 0);
+
+    if (blocks > size / block_size)
+        return nf_fail(err, NF_EFORMAT, "ext4: %llu blocks of %u bytes do not fit into %llu bytes",
+                       (unsigned long long)blocks, block_size, (unsigned long long)size);
+    if (nf_le32(sb + 0x20) < GROUP_BLOCKS_MIN)
+        return nf_fail(err, NF_EFORMAT, "ext4: groups of %u blocks are too small",
+                       nf_le32(sb + 0x20));
+    return 0;
+}
+
+int ext4_attach(const struct fs_context *ctx, void **out, struct nf_error *err)
+{
+    struct ext4_fs *fs = calloc(1, sizeof(*fs));
+    uint8_t probe_sb[1024];
+    uint32_t log_bs;
+    int ret;
+
+    if (!fs)
+        return nf_fail(err, NF_ENOMEM, "ext4: out of memory");
+    fs->ctx = *ctx;
+    if (ctx->size < 4096) {
+        ret = nf_fail(err, NF_EFORMAT, "ext4: too small");
+        goto fail;
+    }
+    /* The block size must be known before anything is cut into blocks. */
+    ret = ctx->img->read(ctx->img, ctx->offset + 1024, probe_sb, sizeof(probe_sb), err);
+    if (ret < 0)
+        goto fail;
+    log_bs = nf_le32(probe_sb + 0x18);
+    if (nf_le16(probe_sb + 0x38) != EXT2_SUPER_MAGIC || log_bs > 6) {
+        ret = nf_fail(err, NF_EFORMAT, "ext4: no valid superblock");
+        goto fail;
+    }
+    fs->block_size = 1024u << log_bs;
+    ret = check_size(probe_sb, fs->block_size, ctx->size, err);
+    if (ret == 0)
+        ret = picture_init(&fs->pic, &fs->ctx, fs->block_size, ctx->size / fs->block_size, err);
+    if (ret == 0 && names_init(&fs->names) < 0)
+        ret = nf_fail(err, NF_ENOMEM, "ext4: out of memory");
+    /* As it is in place, to find the journal... */
+    if (ret == 0)
+        ret = picture_open_fs(&fs->pic, &fs->fs, err);
+    if (ret == 0)
+        ret = ext4_read_geometry(fs, err);
+    if (ret == 0)
+        ret = open_journal(fs, err);
+    if (ret < 0)
+        goto fail;
+    /* ...and again as it is with what the journal has committed. */
+    ext2fs_free(fs->fs);
+    fs->fs = NULL;
+    ret = picture_open_fs(&fs->pic, &fs->fs, err);
+    if (ret == 0)
+        ret = ext4_read_geometry(fs, err);
+    if (ret < 0)
+        goto fail;
+    ret = ownermap_init(&fs->owners, fs->blocks);
+    if (ret < 0) {
+        nf_fail(err, ret, "ext4: out of memory");
+        goto fail;
+    }
+    ret = ext4_crawl(fs, err);
+    if (ret == 0)
+        ret = check_log_owned(fs, err);
+    if (ret == 0)
+        ret = ext4_emit_fs(fs, NF_FS_ATTACHED, NULL, err);
+    if (ret == 0 && ctx->emitter->opt.snapshot)
+        ret = ext4_snapshot(fs, err);
+    if (ret == 0)
+        ret = ext4_image_failure(fs, err);
+    if (ret < 0)
+        goto fail;
+    *out = fs;
+    return 0;
+fail:
+    if (ret == NF_EFORMAT && ext4_image_failure(fs, err) < 0)
+        ret = fs->pic.failure.code;
+    ext4_detach(fs);
+    return ret;
+}

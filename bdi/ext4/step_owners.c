@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What a step means for the owner map, and for what was kept of freed blocks. */
+#include "bdi/ext4/step_private.h"
+
+static enum owner_kind data_kind(const struct ext4_inode *inode, const struct map_extent *e)
+{
+    if (ext4_is_dir(inode))
+        return OWN_DIR;
+    /* Targets of symbolic links are written through the log, like metadata. */
+    if (ext4_is_symlink(inode))
+        return OWN_NODE;
+    return e->unwritten ? OWN_UNWRITTEN : OWN_DATA;
+}
+
+typedef int owner_fn(struct ownermap *m, const struct owner_extent *e);
+
+/* Apply @fn to the parts of @map that @other does not have in the same place. */
+static int for_difference(struct ext4_fs *fs, uint32_t ino, const struct ext4_inode *inode,
+                          const struct block_map *map, const struct block_map *other, bool compare,
+                          owner_fn *fn)
+{
+    int ret = 0;
+
+    for (size_t i = 0; ret == 0 && i < map->n; i++) {
+        const struct map_extent *e = &map->ext[i];
+        uint32_t pos = e->lblk, end = e->lblk + e->len;
+
+        while (ret == 0 && pos < end) {
+            uint32_t hole_end = UINT32_MAX, next;
+            const struct map_extent *o = compare ? block_map_find(other, pos, &hole_end) : NULL;
+            struct owner_extent oe;
+
+            next = o ? o->lblk + o->len : hole_end;
+            next = next < end ? next : end;
+            if (!o || o->unwritten != e->unwritten ||
+                o->pblk + (pos - o->lblk) != e->pblk + (pos - e->lblk)) {
+                oe = (struct owner_extent){e->pblk + (pos - e->lblk), next - pos, ino, pos,
+                                           data_kind(inode, e)};
+                ret = fn(&fs->owners, &oe);
+            }
+            pos = next;
+        }
+    }
+    /* Nodes are few: give all of them each time. */
+    for (size_t i = 0; ret == 0 && i < map->nnodes; i++) {
+        struct owner_extent oe = {map->nodes[i], 1, ino, 0, OWN_NODE};
+
+        ret = fn(&fs->owners, &oe);
+    }
+    return ret;
+}
+
+static int own_xattr_block(struct ext4_fs *fs, uint32_t ino, uint64_t block, owner_fn *fn)
+{
+    struct owner_extent oe = {block, 1, ino, 0, OWN_XATTR};
+
+    return block && block < fs->blocks ? fn(&fs->owners, &oe) : 0;
+}
+
+/* First everything that was given up, then everything that was taken: a block
+ * that went from one file to another ends with the latter. */
+int step_update_owners(struct ext4_fs *fs, struct step *step, struct nf_error *err)
+{
+    int ret = 0;
+
+    for (size_t i = 0; ret == 0 && i < step->n; i++) {
+        struct step_inode *si = step->order[i];
+
+        if (si->map_differs && si->old_live)
+            ret = for_difference(fs, si->ino, &si->old, &si->old_map, &si->new_map, si->same,
+                                 ownermap_clear);
+        if (ret == 0 && si->old_live &&
+            (!si->new_live || si->old.file_acl != si->new.file_acl))
+            ret = own_xattr_block(fs, si->ino, si->old.file_acl, ownermap_clear);
+    }
+    for (size_t i = 0; ret == 0 && i < step->n; i++) {
+        struct step_inode *si = step->order[i];
+
+        if (si->map_differs && si->new_live)
+            ret = for_difference(fs, si->ino, &si->new, &si->new_map, &si->old_map, si->same,
+                                 ownermap_set);
+        if (ret == 0 && si->new_live)
+            ret = own_xattr_block(fs, si->ino, si->new.file_acl, ownermap_set);
+    }
+    return ret < 0 ? nf_fail(err, ret, "owner map: %s", nf_status_name(ret)) : 0;
+}
+static void drop_freed(struct ownermap *m, const struct owner_extent *e, struct ext4_fs *fs)
+{
+    uint64_t pos = e->pblk, end = e->pblk + e->len;
+    struct owner_extent now;
+
+    while (ownermap_next(m, &pos, end, &now)) {
+        uint64_t bs = fs->block_size;
+
+        /* A range that was unwritten and still is may hold bytes that a later
+         * commit converts. */
+        if (now.kind == OWN_NONE || (now.kind == OWN_UNWRITTEN && e->kind != OWN_UNWRITTEN))
+            held_forget(fs->ctx.held, fs->ctx.offset + now.pblk * bs, now.len * bs);
+        if (e->kind == OWN_DATA || e->kind == OWN_UNWRITTEN)
+            continue;
+        if (now.kind != OWN_NONE && now.kind != OWN_DATA && now.kind != OWN_UNWRITTEN)
+            continue;
+        for (uint64_t b = 0; b < now.len; b++)
+            picture_drop_home(&fs->pic, now.pblk + b);
+    }
+}
+
+/* What was given up: bytes seen there belong to nobody's future. */
+void step_forget_freed(struct ext4_fs *fs, struct step *step)
+{
+    for (size_t i = 0; i < step->n; i++) {
+        struct step_inode *si = step->order[i];
+
+        if (!si->map_differs || !si->old_live)
+            continue;
+        for (size_t j = 0; j < si->old_map.n; j++) {
+            const struct map_extent *e = &si->old_map.ext[j];
+            struct owner_extent oe = {e->pblk, e->len, si->ino, e->lblk, OWN_NODE};
+
+            /* Only kinds matter here, and only data against metadata. */
+            if (ext4_is_reg(&si->old))
+                oe.kind = e->unwritten ? OWN_UNWRITTEN : OWN_DATA;
+            drop_freed(&fs->owners, &oe, fs);
+        }
+        for (size_t j = 0; j < si->old_map.nnodes; j++) {
+            struct owner_extent oe = {si->old_map.nodes[j], 1, si->ino, 0, OWN_NODE};
+
+            drop_freed(&fs->owners, &oe, fs);
+        }
+    }
+}

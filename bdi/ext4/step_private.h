@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Private to step.c (which inodes, and the events), step_dirs.c (which names)
+ * and step_owners.c (which blocks).
+ */
+#ifndef BDI_EXT4_STEP_PRIVATE_H
+#define BDI_EXT4_STEP_PRIVATE_H
+
+#include "bdi/ext4/links.h"
+#include "bdi/ext4/step.h"
+
+/* Tell @links every entry of the directory blocks that changed hands or content. */
+int step_see_dirs(struct ext4_fs *fs, struct step *step, struct links *links,
+                  struct nf_error *err);
+
+/* Make the owner map that of the new side. */
+int step_update_owners(struct ext4_fs *fs, struct step *step, struct nf_error *err);
+
+/* After the step settled: what was given up is held and shadowed no longer. */
+void step_forget_freed(struct ext4_fs *fs, struct step *step);
+
+#endif
