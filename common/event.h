@@ -45,6 +45,7 @@ enum nf_event_flags {
     NF_EV_UNSETTLED = 1u << 2, /* content may be newer than this point */
     NF_EV_UNORDERED = 1u << 3, /* closed without a journal commit */
     NF_EV_TRUNCATED = 1u << 4, /* content, paths or a name cut by policy */
+    NF_EV_ENCRYPTED = 1u << 5, /* a name in it or the content is known as ciphertext only */
 };
 
 /* Which attributes an ATTR event changed. */

@@ -428,7 +428,7 @@ int nf_event_json(const struct nf_event *ev, bool content, struct nf_buffer *out
                   struct nf_error *err)
 {
     static const char *const flags[] = { "readback", "relocated", "unsettled", "unordered",
-                                         "truncated" };
+                                         "truncated", "encrypted" };
     const char *kind = nf_kind_name(ev->kind);
     struct json j = { .out = out };
     size_t start = out->len;
@@ -443,7 +443,7 @@ int nf_event_json(const struct nf_event *ev, bool content, struct nf_buffer *out
     put_time_ns(&j, "time", ev->time_ns);
     put_u64(&j, "inode", ev->inode);
     put_u64(&j, "generation", ev->generation);
-    put_bits(&j, "flags", ev->flags, flags, 5);
+    put_bits(&j, "flags", ev->flags, flags, 6);
     key(&j, "kind");
     if (kind)
         number(&j, "\"%s\"", kind);

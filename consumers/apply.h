@@ -41,6 +41,7 @@ struct nf_apply_stats {
     uint64_t devices;     /* skipped, for want of as_root */
     uint64_t odd;         /* skipped: an impossible type, link target or xattr name */
     uint64_t incomplete;  /* WRITE with less data than length; paths left out */
+    uint64_t encrypted;   /* WRITE of what only the guest can read: a hole of that length */
     uint64_t too_large;   /* content beyond max_file_size or what the host can hold */
     uint64_t xattrs;      /* refused by the host's file system */
     uint64_t chattr;      /* immutable and append-only flags, never set here */

@@ -125,7 +125,10 @@ static int apply_write(struct nf_apply *a, const struct nf_event *ev, struct nf_
         return nf_apply_fail(err, NF_EINVAL, ev, "its content is not plain");
     if (plain.len > ev->write.length)
         plain.len = (size_t)ev->write.length;
-    if (plain.len < ev->write.length)
+    /* Ciphertext says nothing: the file has its size here, and no content. */
+    if (plain.len == 0 && (ev->flags & NF_EV_ENCRYPTED))
+        a->stats.encrypted++;
+    else if (plain.len < ev->write.length)
         a->stats.incomplete++;
 
     end = bounded(a, end);

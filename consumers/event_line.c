@@ -288,6 +288,8 @@ int nf_event_line(const struct nf_event *ev, const struct nf_line_style *style,
     ret = details(ev, style, out, err);
     if (ev->flags & NF_EV_READBACK)
         nf_buffer_puts(out, "  [read back]");
+    if (ev->flags & NF_EV_ENCRYPTED)
+        nf_buffer_puts(out, "  [encrypted]");
     if (ret == 0)
         ret = nf_buffer_puts(out, "\n");
     return ret;

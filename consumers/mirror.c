@@ -345,6 +345,7 @@ static int report(const struct mirror *m)
 
     note("devices left out (they take --as-root)", s->devices);
     note("immutable and append-only flags not set", s->chattr);
+    note("writes to encrypted files, empty here", s->encrypted);
     note("writes or rows that came without all of their content", s->incomplete);
     note("writes and sizes beyond what a file may have here", s->too_large);
     note("extended attributes that the file system here refused", s->xattrs);

@@ -80,7 +80,7 @@ static inline void samples_event(struct samples *s, enum nf_kind kind, struct nf
     ev->time_ns = (int64_t)samples_next(s);
     ev->inode = (uint32_t)samples_next(s);
     ev->generation = (uint32_t)samples_next(s);
-    ev->flags = (uint32_t)samples_next(s) & 31;
+    ev->flags = (uint32_t)samples_next(s) & 63;
     ev->kind = kind;
     ev->npaths = samples_next(s) % 19;
     for (unsigned i = 0; i < ev->npaths; i++)

@@ -493,6 +493,26 @@ static void test_content(void **state)
     assert_int_equal(nf_apply_stats(f->a)->incomplete, 1);
 }
 
+/* Ciphertext is not sent: the file has its size, and that is all there is to have. */
+static void test_encrypted(void **state)
+{
+    struct fixture *f = *state;
+    struct nf_bytes p = bytes("/f");
+    struct nf_event ev = { .kind = NF_WRITE, .flags = NF_EV_ENCRYPTED, .inode = 12,
+                           .generation = 1, .paths = &p, .npaths = 1,
+                           .write = { .length = 1u << 20 } };
+    struct stat st;
+
+    OK(create(f, 12, "/f", S_IFREG | 0600, 0, NULL));
+    OK(apply(f, &ev));
+    OK(commit(f));
+    st = stat_of(f, "f");
+    assert_int_equal(st.st_size, 1u << 20);
+    assert_int_equal(st.st_blocks, 0);
+    assert_int_equal(nf_apply_stats(f->a)->incomplete, 0);
+    assert_int_equal(nf_apply_stats(f->a)->encrypted, 1);
+}
+
 static void test_move_range(void **state)
 {
     struct fixture *f = *state;
@@ -788,6 +808,7 @@ int main(void)
         TEST(test_create),         TEST(test_root_attributes), TEST(test_plain_user),
         TEST(test_names),          TEST(test_moved_parent),    TEST(test_divergence),
         TEST(test_nameless),       TEST(test_entries),         TEST(test_content),
+        TEST(test_encrypted),
         TEST(test_move_range),     TEST(test_xattrs),          TEST(test_inherited_acl),
         TEST(test_gap),            TEST(test_hostile_paths),   TEST(test_hostile_links),
         TEST(test_hostile_numbers), TEST(test_long_paths),     cmocka_unit_test(test_text),

@@ -64,6 +64,8 @@ static void test_write(void **state)
                         ",\"path\":\"/a b\",\"links\":[{\"path\":\"/c\\\"\\\\\\n\\u0001\"}],"
                         "\"offset\":4096,\"length\":10,\"data_length\":4,\"data\":\"aGVsbA==\"}\n");
     assert_null(strstr(json(&ev, false), "\"data\""));
+    ev.flags = NF_EV_ENCRYPTED;
+    assert_non_null(strstr(json(&ev, false), "\"flags\":[\"encrypted\"]"));
     ev.write.data = lit("hello");
     assert_non_null(strstr(json(&ev, true), "\"data\":\"aGVsbG8=\""));
     ev.write.data = lit("hellos");
