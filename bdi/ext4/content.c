@@ -300,21 +300,80 @@ static int emit_truncate(struct ext4_fs *fs, const struct nf_event *proto, uint6
     return ext4_emit(fs, &ev, err);
 }
 
-int content_emit_step(struct ext4_fs *fs, const struct step_inode *si, const struct nf_event *ev,
+static int emit_move(struct ext4_fs *fs, const struct nf_event *proto, uint64_t from, uint64_t to,
+                     uint64_t len, struct nf_error *err)
+{
+    struct nf_event ev = *proto;
+
+    ev.kind = NF_MOVE_RANGE;
+    ev.range.offset = from;
+    ev.range.length = len;
+    ev.range.to = to;
+    return ext4_emit(fs, &ev, err);
+}
+
+/* Say what moved within the file. *@size: the file's, before and after. */
+static int emit_moves(struct ext4_fs *fs, const struct moves *moves, const struct nf_event *ev,
+                      uint64_t *size, struct nf_error *err)
+{
+    uint64_t bs = fs->block_size, need = *size, end = 0;
+    bool end_moved = false;
+    int ret = 0;
+
+    /* The end of the file moves with its last block. */
+    for (size_t i = 0; i < moves->n; i++) {
+        const struct move *m = &moves->list[i];
+        uint64_t from_end = ((uint64_t)m->from + m->len) * bs;
+        uint64_t to_end = ((uint64_t)m->to + m->len) * bs;
+
+        if (m->from * bs >= *size)
+            continue;
+        if (from_end >= *size) {
+            to_end -= from_end - *size;
+            end = to_end;
+            end_moved = true;
+        }
+        need = to_end > need ? to_end : need;
+    }
+    /* Only within the file can anything be moved. */
+    if (need > *size)
+        ret = emit_truncate(fs, ev, *size, need, err);
+    for (size_t i = 0; ret == 0 && i < moves->n; i++) {
+        const struct move *m = &moves->list[i];
+        uint64_t from = m->from * bs, len = m->len * bs;
+
+        if (from < *size)
+            ret = emit_move(fs, ev, from, m->to * bs, len < *size - from ? len : *size - from,
+                            err);
+    }
+    if (ret == 0 && end_moved && end < need)
+        ret = emit_truncate(fs, ev, need, end, err);
+    *size = end_moved ? end : need;
+    return ret;
+}
+
+int content_emit_step(struct ext4_fs *fs, struct step_inode *si, const struct nf_event *ev,
                       struct nf_error *err)
 {
     uint64_t old_size = si->same ? si->old.attr.size : 0;
     uint64_t new_size = si->new.attr.size;
+    const struct block_map *old_map = si->same ? &si->old_map : NULL;
     struct publish p = {.fs = fs, .proto = ev, .err = err};
     int ret = publish_buffer(&p);
 
-    if (ret < 0)
-        return ret;
-    if (new_size < old_size)
+    if (ret == 0 && old_map && si->map_differs) {
+        ret = moves_find(old_map, &si->new_map, &si->moves);
+        if (ret < 0)
+            return nf_fail(err, ret, "content: out of memory");
+    }
+    if (ret == 0 && si->moves.n) {
+        ret = emit_moves(fs, &si->moves, ev, &old_size, err);
+        old_map = &si->moves.after;
+    }
+    if (ret == 0 && new_size < old_size)
         ret = emit_truncate(fs, ev, old_size, new_size, err);
     if (ret == 0 && si->maps_read)
-        ret = changed_ranges(&p, si, si->same ? &si->old_map : NULL,
-                             old_size < new_size ? old_size : new_size);
+        ret = changed_ranges(&p, si, old_map, old_size < new_size ? old_size : new_size);
     /* Growth is said only where the bytes written do not say it already. */
     if (ret == 0 && si->same && new_size > old_size && p.end < new_size)
         ret = emit_truncate(fs, ev, p.end > old_size ? p.end : old_size, new_size, err);
@@ -460,7 +519,8 @@ int content_emit_journaled(struct ext4_fs *fs, struct step *step, struct nf_erro
             continue;
         si = u64map_get(&step->touched, owner.owner);
         if (si && si->map_differs) {
-            const struct map_extent *o = block_map_find(&si->old_map, owner.logical, NULL);
+            const struct block_map *before = si->moves.n ? &si->moves.after : &si->old_map;
+            const struct map_extent *o = block_map_find(before, owner.logical, NULL);
 
             /* Newly mapped: its range was published with the map. */
             if (!si->same || !o || o->unwritten ||

@@ -13,9 +13,9 @@
 
 #include "bdi/ext4/step.h"
 
-/* TRUNCATE, ZERO and WRITE events of one regular file that @si says changed;
- * @ev has inode, generation and paths. */
-int content_emit_step(struct ext4_fs *fs, const struct step_inode *si, const struct nf_event *ev,
+/* MOVE_RANGE, TRUNCATE, ZERO and WRITE events of one regular file that @si says
+ * changed; @ev has inode, generation and paths. */
+int content_emit_step(struct ext4_fs *fs, struct step_inode *si, const struct nf_event *ev,
                       struct nf_error *err);
 
 /* Data was written in place to [offset, +len) of the file system, all of it

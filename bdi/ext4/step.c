@@ -242,6 +242,7 @@ static void step_release(struct step *step)
 
         block_map_release(&si->old_map);
         block_map_release(&si->new_map);
+        moves_release(&si->moves);
         free(si);
     }
     u64map_release(&step->touched);

@@ -16,6 +16,7 @@
 #include "bdi/ext4/ext4.h"
 #include "bdi/ext4/extents.h"
 #include "bdi/ext4/inode.h"
+#include "bdi/ext4/moves.h"
 #include "bdi/ext4/paths.h"
 
 struct step_inode {
@@ -28,6 +29,7 @@ struct step_inode {
     bool maps_read, map_differs;
     struct ext4_inode old, new;
     struct block_map old_map, new_map;
+    struct moves moves; /* content.c: what was told as moved, not as written */
 };
 
 struct step {
