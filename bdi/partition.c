@@ -4,17 +4,21 @@
 #include <blkid.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/bytes.h"
 #include "common/cleanup.h"
+#include "common/crc32c.h"
 #include "common/pread_full.h"
 
 #define SECTOR 512u
 #define COPY_CHUNK (64u * 1024)
+#define SCRATCH_ALIGN (1024u * 1024)
 
 /* Both ends of a disk: MBR, both GPTs, and RAID superblocks. */
 #define DISK_EDGE (1024u * 1024)
@@ -27,9 +31,48 @@
 
 #define GPT_MAX_TABLE (1024u * 1024)
 
-static int copy_range(struct nf_image *img, int fd, uint64_t offset, uint64_t len,
+/* Where libblkid looks at a copy of the disk: in @fd from @base on. */
+struct scratch {
+    struct nf_image *img;
+    int fd;
+    uint64_t base;
+    off_t size_before; /* of the file */
+    struct bdi_sectors *sectors; /* null: nobody asks */
+};
+
+void bdi_sectors_release(struct bdi_sectors *s)
+{
+    free(s->list);
+    memset(s, 0, sizeof(*s));
+}
+
+/* [offset, +len) is part of the table. */
+static int note_table(const struct scratch *sc, uint64_t offset, uint64_t len,
                       struct nf_error *err)
 {
+    struct bdi_sectors *s = sc->sectors;
+
+    if (!s)
+        return 0;
+    for (uint64_t at = offset / SECTOR; at * SECTOR < offset + len; at++) {
+        if (s->n == s->room) {
+            size_t room = s->room ? s->room * 2 : 64;
+            struct bdi_sector *list = reallocarray(s->list, room, sizeof(*list));
+
+            if (!list)
+                return nf_fail(err, NF_ENOMEM, "partition scan: out of memory");
+            s->list = list;
+            s->room = room;
+        }
+        s->list[s->n++] = (struct bdi_sector){at, 0};
+    }
+    return 0;
+}
+
+static int copy_range(const struct scratch *sc, uint64_t offset, uint64_t len,
+                      struct nf_error *err)
+{
+    struct nf_image *img = sc->img;
     NF_AUTO_FREE uint8_t *buf = malloc(COPY_CHUNK);
 
     if (!buf)
@@ -46,7 +89,8 @@ static int copy_range(struct nf_image *img, int fd, uint64_t offset, uint64_t le
             return rc;
         /* Zeros stay holes, so that a large empty disk costs nothing. */
         for (size_t done = 0; done < n && !nf_is_zero(buf, n);) {
-            ssize_t w = pwrite(fd, buf + done, n - done, (off_t)(offset + done));
+            ssize_t w = pwrite(sc->fd, buf + done, n - done,
+                               (off_t)(sc->base + offset + done));
 
             if (w < 0 && errno == EINTR)
                 continue;
@@ -61,9 +105,10 @@ static int copy_range(struct nf_image *img, int fd, uint64_t offset, uint64_t le
     return 0;
 }
 
-static int scratch_read(int fd, uint64_t offset, void *buf, size_t len, struct nf_error *err)
+static int scratch_read(const struct scratch *sc, uint64_t offset, void *buf, size_t len,
+                        struct nf_error *err)
 {
-    ssize_t n = nf_pread_full(fd, buf, len, offset);
+    ssize_t n = nf_pread_full(sc->fd, buf, len, sc->base + offset);
 
     if (n < 0)
         return nf_fail(err, NF_EIO, "partition scan: read scratch file: %s", strerror(errno));
@@ -71,14 +116,48 @@ static int scratch_read(int fd, uint64_t offset, void *buf, size_t len, struct n
     return 0;
 }
 
-static int scratch_clear(int fd, uint64_t size, struct nf_error *err)
+/* What the sectors hold that were noted; the disk may end before them. */
+static int read_noted(const struct scratch *sc, struct nf_error *err)
 {
-    if (size > INT64_MAX)
+    struct bdi_sectors *s = sc->sectors;
+    uint8_t buf[SECTOR];
+    int rc = 0;
+
+    for (size_t i = 0; s && rc == 0 && i < s->n; i++) {
+        rc = scratch_read(sc, s->list[i].number * SECTOR, buf, sizeof(buf), err);
+        s->list[i].crc = nf_crc32c(0, buf, sizeof(buf));
+    }
+    return rc;
+}
+
+static int scratch_begin(struct scratch *sc, struct nf_image *img, int fd,
+                         struct bdi_sectors *sectors, struct nf_error *err)
+{
+    struct stat st;
+    uint64_t end;
+
+    if (fstat(fd, &st) < 0)
+        return nf_fail(err, NF_EIO, "partition scan: scratch file: %s", strerror(errno));
+    *sc = (struct scratch){img, fd, img->size, st.st_size, sectors};
+    if (sc->base < (uint64_t)st.st_size)
+        sc->base = (uint64_t)st.st_size;
+    if (__builtin_add_overflow(sc->base, SCRATCH_ALIGN - 1, &end) ||
+        __builtin_add_overflow(end / SCRATCH_ALIGN * SCRATCH_ALIGN, img->size, &end) ||
+        end > INT64_MAX)
         return nf_fail(err, NF_EINVAL, "partition scan: disk of %llu bytes",
-                       (unsigned long long)size);
-    if (ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0)
+                       (unsigned long long)img->size);
+    sc->base = end - img->size;
+    if (ftruncate(fd, (off_t)end) < 0)
         return nf_fail(err, NF_EIO, "partition scan: resize scratch file: %s", strerror(errno));
     return 0;
+}
+
+/* Returns @ret, or what went wrong here. */
+static int scratch_end(const struct scratch *sc, int ret, struct nf_error *err)
+{
+    if (ftruncate(sc->fd, sc->size_before) < 0 && ret == 0)
+        return nf_fail(err, NF_EIO, "partition scan: resize scratch file: %s", strerror(errno));
+    return ret;
 }
 
 static int is_extended(uint8_t type)
@@ -87,18 +166,20 @@ static int is_extended(uint8_t type)
 }
 
 /* Copy the chain of extended boot records that starts at sector @base. */
-static int copy_ebr_chain(struct nf_image *img, int fd, uint64_t base, struct nf_error *err)
+static int copy_ebr_chain(const struct scratch *sc, uint64_t base, struct nf_error *err)
 {
     uint64_t next = base;
 
     for (unsigned i = 0; i < BDI_PARTITIONS_MAX; i++) {
         uint8_t s[SECTOR];
         uint64_t rel = 0;
-        int rc = copy_range(img, fd, next * SECTOR, SECTOR, err);
+        int rc = copy_range(sc, next * SECTOR, SECTOR, err);
 
+        if (rc == 0)
+            rc = note_table(sc, next * SECTOR, SECTOR, err);
         if (rc < 0)
             return rc;
-        rc = scratch_read(fd, next * SECTOR, s, sizeof(s), err);
+        rc = scratch_read(sc, next * SECTOR, s, sizeof(s), err);
         if (rc < 0)
             return rc;
         if (s[510] != 0x55 || s[511] != 0xaa)
@@ -121,62 +202,68 @@ static int copy_ebr_chain(struct nf_image *img, int fd, uint64_t base, struct nf
 }
 
 /* Copy the array of entries a GPT header at @header_at points to. */
-static int copy_gpt_entries(struct nf_image *img, int fd, uint64_t header_at, unsigned sector,
+static int copy_gpt_entries(const struct scratch *sc, uint64_t header_at, unsigned sector,
                             struct nf_error *err)
 {
     uint8_t h[92];
     uint64_t lba, len;
-    int rc = scratch_read(fd, header_at, h, sizeof(h), err);
+    int rc = note_table(sc, header_at, sector, err);
 
+    if (rc == 0)
+        rc = scratch_read(sc, header_at, h, sizeof(h), err);
     if (rc < 0 || memcmp(h, "EFI PART", 8) != 0)
         return rc;
     lba = nf_le64(h + 72);
     len = (uint64_t)nf_le32(h + 80) * nf_le32(h + 84);
-    if (lba >= img->size / sector || len > GPT_MAX_TABLE)
+    if (lba >= sc->img->size / sector || len > GPT_MAX_TABLE)
         return 0;
-    return copy_range(img, fd, lba * sector, len, err);
+    rc = note_table(sc, lba * sector, len, err);
+    return rc < 0 ? rc : copy_range(sc, lba * sector, len, err);
 }
 
 /* Copy everything libblkid looks at to find tables. Returns the sector size. */
-static int copy_tables(struct nf_image *img, int fd, struct nf_error *err)
+static int copy_tables(const struct scratch *sc, struct nf_error *err)
 {
+    struct nf_image *img = sc->img;
     uint64_t tail = img->size > DISK_EDGE ? img->size - DISK_EDGE : 0;
     unsigned sector = SECTOR;
     uint8_t mbr[SECTOR], magic[8];
     int rc;
 
-    rc = copy_range(img, fd, 0, DISK_EDGE, err);
+    rc = note_table(sc, 0, SECTOR, err);
     if (rc == 0)
-        rc = copy_range(img, fd, tail, DISK_EDGE, err);
+        rc = copy_range(sc, 0, DISK_EDGE, err);
     if (rc == 0)
-        rc = scratch_read(fd, 0, mbr, sizeof(mbr), err);
+        rc = copy_range(sc, tail, DISK_EDGE, err);
     if (rc == 0)
-        rc = scratch_read(fd, 4096, magic, sizeof(magic), err);
+        rc = scratch_read(sc, 0, mbr, sizeof(mbr), err);
+    if (rc == 0)
+        rc = scratch_read(sc, 4096, magic, sizeof(magic), err);
     if (rc < 0)
         return rc;
     if (memcmp(magic, "EFI PART", 8) == 0)
         sector = 4096;
-    rc = copy_gpt_entries(img, fd, sector, sector, err);
+    rc = copy_gpt_entries(sc, sector, sector, err);
     if (rc == 0 && img->size >= 2 * sector)
-        rc = copy_gpt_entries(img, fd, img->size / sector * sector - sector, sector, err);
+        rc = copy_gpt_entries(sc, img->size / sector * sector - sector, sector, err);
     if (rc == 0 && mbr[510] == 0x55 && mbr[511] == 0xaa) {
         for (unsigned e = 0; e < 4 && rc == 0; e++) {
             const uint8_t *p = mbr + 446 + 16 * e;
 
             if (is_extended(p[4]) && nf_le32(p + 8) != 0)
-                rc = copy_ebr_chain(img, fd, nf_le32(p + 8), err);
+                rc = copy_ebr_chain(sc, nf_le32(p + 8), err);
         }
     }
     return rc < 0 ? rc : (int)sector;
 }
 
 /* NTFS keeps the record that proves it (and its name) far inside. */
-static int copy_ntfs_mft(struct nf_image *img, int fd, const struct bdi_partition *p,
+static int copy_ntfs_mft(const struct scratch *sc, const struct bdi_partition *p,
                          struct nf_error *err)
 {
     uint8_t b[SECTOR];
     uint64_t cluster, mft;
-    int rc = scratch_read(fd, p->offset, b, sizeof(b), err);
+    int rc = scratch_read(sc, p->offset, b, sizeof(b), err);
 
     if (rc < 0 || memcmp(b + 3, "NTFS    ", 8) != 0)
         return rc;
@@ -186,19 +273,19 @@ static int copy_ntfs_mft(struct nf_image *img, int fd, const struct bdi_partitio
     mft = nf_le64(b + 48);
     if (cluster == 0 || mft >= p->size / cluster)
         return 0;
-    return copy_range(img, fd, p->offset + mft * cluster, COPY_CHUNK, err);
+    return copy_range(sc, p->offset + mft * cluster, COPY_CHUNK, err);
 }
 
-static int copy_partition(struct nf_image *img, int fd, const struct bdi_partition *p,
+static int copy_partition(const struct scratch *sc, const struct bdi_partition *p,
                           struct nf_error *err)
 {
     uint64_t tail = p->size > PART_TAIL ? p->size - PART_TAIL : 0;
-    int rc = copy_range(img, fd, p->offset, p->size < PART_HEAD ? p->size : PART_HEAD, err);
+    int rc = copy_range(sc, p->offset, p->size < PART_HEAD ? p->size : PART_HEAD, err);
 
     if (rc == 0)
-        rc = copy_range(img, fd, p->offset + tail, p->size - tail, err);
+        rc = copy_range(sc, p->offset + tail, p->size - tail, err);
     if (rc == 0)
-        rc = copy_ntfs_mft(img, fd, p, err);
+        rc = copy_ntfs_mft(sc, p, err);
     return rc;
 }
 
@@ -241,7 +328,7 @@ static void parse_uuid(const char *text, uint8_t out[16])
  * Name what @p holds.  A stale second signature must not hide an ext4 that the
  * guest mounts: where libblkid cannot decide, ext is asked about alone.
  */
-static int identify(struct bdi_partition *p, int fd, struct nf_error *err)
+static int identify(struct bdi_partition *p, const struct scratch *sc, struct nf_error *err)
 {
     char ext2[] = "ext2", ext3[] = "ext3", ext4[] = "ext4";
     char *only_ext[] = {ext2, ext3, ext4, NULL};
@@ -251,7 +338,8 @@ static int identify(struct bdi_partition *p, int fd, struct nf_error *err)
 
     if (!pr)
         return nf_fail(err, NF_ENOMEM, "partition scan: out of memory");
-    if (blkid_probe_set_device(pr, fd, (blkid_loff_t)p->offset, (blkid_loff_t)p->size) < 0) {
+    if (blkid_probe_set_device(pr, sc->fd, (blkid_loff_t)(sc->base + p->offset),
+                               (blkid_loff_t)p->size) < 0) {
         blkid_free_probe(pr);
         return nf_fail(err, NF_EIO, "partition scan: libblkid refuses partition %u", p->number);
     }
@@ -284,9 +372,10 @@ static int by_number(const void *a, const void *b)
 }
 
 /* Fill @list with the partitions of the table, if there is one. */
-static int read_table(int fd, uint64_t disk_size, unsigned sector, struct bdi_partition *list,
+static int read_table(const struct scratch *sc, unsigned sector, struct bdi_partition *list,
                       size_t *n, struct nf_error *err)
 {
+    uint64_t disk_size = sc->img->size;
     blkid_probe pr = blkid_new_probe();
     blkid_partlist ls;
     int count;
@@ -294,7 +383,7 @@ static int read_table(int fd, uint64_t disk_size, unsigned sector, struct bdi_pa
     *n = 0;
     if (!pr)
         return nf_fail(err, NF_ENOMEM, "partition scan: out of memory");
-    if (blkid_probe_set_device(pr, fd, 0, (blkid_loff_t)disk_size) < 0) {
+    if (blkid_probe_set_device(pr, sc->fd, (blkid_loff_t)sc->base, (blkid_loff_t)disk_size) < 0) {
         blkid_free_probe(pr);
         return nf_fail(err, NF_EIO, "partition scan: libblkid refuses the disk");
     }
@@ -330,47 +419,90 @@ static int read_table(int fd, uint64_t disk_size, unsigned sector, struct bdi_pa
     return 0;
 }
 
-int bdi_partitions_scan(struct nf_image *img, int shadow_fd, struct bdi_partition **list,
-                        size_t *n, struct nf_error *err)
+/* *@found (owned by the caller, also after a failure) has *@n entries. */
+static int find_partitions(const struct scratch *sc, struct bdi_partition **found, size_t *n,
+                           struct nf_error *err)
+{
+    int sector, rc = 0;
+
+    *n = 0;
+    *found = calloc(BDI_PARTITIONS_MAX, sizeof(**found));
+    if (!*found)
+        return nf_fail(err, NF_ENOMEM, "partition scan: out of memory");
+    sector = copy_tables(sc, err);
+    if (sector < 0)
+        return sector;
+    if (sc->img->size >= SECTOR)
+        rc = read_table(sc, (unsigned)sector, *found, n, err);
+    if (rc == 0 && *n == 0) {
+        (*found)[0].size = sc->img->size;
+        *n = 1;
+    }
+    return rc;
+}
+
+static int look_into(const struct scratch *sc, struct bdi_partition *p, struct nf_error *err)
+{
+    int rc;
+
+    p->type[0] = p->label[0] = '\0';
+    memset(p->uuid, 0, sizeof(p->uuid));
+    if (sc->img->size < SECTOR)
+        return 0;
+    rc = copy_partition(sc, p, err);
+    return rc < 0 ? rc : identify(p, sc, err);
+}
+
+static int scan(struct nf_image *img, int fd, bool identify_all, struct bdi_partition **list,
+                size_t *n, struct bdi_sectors *sectors, struct nf_error *err)
 {
     NF_AUTO_FREE struct bdi_partition *found = NULL;
+    struct scratch sc;
     size_t count = 0;
-    int rc, sector;
+    int rc;
 
     *list = NULL;
     *n = 0;
-    found = calloc(BDI_PARTITIONS_MAX, sizeof(*found));
-    if (!found)
-        return nf_fail(err, NF_ENOMEM, "partition scan: out of memory");
-    rc = scratch_clear(shadow_fd, img->size, err);
+    if (sectors)
+        sectors->n = 0;
+    rc = scratch_begin(&sc, img, fd, sectors, err);
     if (rc < 0)
         return rc;
-    sector = copy_tables(img, shadow_fd, err);
-    if (sector < 0)
-        return sector;
-    if (img->size >= SECTOR) {
-        rc = read_table(shadow_fd, img->size, (unsigned)sector, found, &count, err);
-        if (rc < 0)
-            return rc;
-    }
-    if (count == 0) {
-        found[0].size = img->size;
-        count = 1;
-    }
-    for (size_t i = 0; i < count && img->size >= SECTOR; i++) {
-        rc = copy_partition(img, shadow_fd, &found[i], err);
-        if (rc == 0)
-            rc = identify(&found[i], shadow_fd, err);
-        if (rc < 0)
-            return rc;
-    }
-    rc = scratch_clear(shadow_fd, img->size, err);
+    rc = find_partitions(&sc, &found, &count, err);
+    if (rc == 0)
+        rc = read_noted(&sc, err);
+    for (size_t i = 0; rc == 0 && identify_all && i < count; i++)
+        rc = look_into(&sc, &found[i], err);
+    rc = scratch_end(&sc, rc, err);
     if (rc < 0)
         return rc;
     *list = found;
     *n = count;
     found = NULL;
     return 0;
+}
+
+int bdi_table_read(struct nf_image *img, int shadow_fd, struct bdi_partition **list, size_t *n,
+                   struct bdi_sectors *sectors, struct nf_error *err)
+{
+    return scan(img, shadow_fd, false, list, n, sectors, err);
+}
+
+int bdi_partitions_scan(struct nf_image *img, int shadow_fd, struct bdi_partition **list,
+                        size_t *n, struct nf_error *err)
+{
+    return scan(img, shadow_fd, true, list, n, NULL, err);
+}
+
+int bdi_partition_identify(struct nf_image *img, int shadow_fd, struct bdi_partition *p,
+                           struct nf_error *err)
+{
+    struct scratch sc;
+    int rc = scratch_begin(&sc, img, shadow_fd, NULL, err);
+
+    if (rc < 0)
+        return rc;
+    return scratch_end(&sc, look_into(&sc, p, err), err);
 }
 
 int bdi_partition_is_ext(const struct bdi_partition *p)

@@ -3,7 +3,7 @@
  * Where file systems lie on a disk: the whole disk, MBR partitions (logical
  * ones included) and GPT partitions, each with what its superblock says it is.
  *
- * Knowledge of tables and superblocks is libblkid's; it reads a scratch file
+ * Knowledge of tables and superblocks is libblkid's; it reads a scratch area
  * into which only the places where such things are kept have been copied, so
  * that it never needs the disk itself.  Every byte of the tables is hostile:
  * counts and chains are bounded, and every range returned lies on the disk.
@@ -31,17 +31,41 @@ struct bdi_partition {
     uint8_t uuid[16]; /* of the file system; zeros if it has none in this form */
 };
 
+/* Sectors of 512 bytes on which a table depends, and what they held. */
+struct bdi_sector {
+    uint64_t number;
+    uint32_t crc; /* nf_crc32c() of it */
+};
+struct bdi_sectors {
+    struct bdi_sector *list; /* owned */
+    size_t n, room;
+};
+void bdi_sectors_release(struct bdi_sectors *s);
+
 /*
- * Scan the disk behind @img.  @shadow_fd (borrowed) is a regular file or memfd
- * used as scratch space: whatever it holds is dropped, and on return it is
- * empty (all hole) with the size of the disk.  That @img answers 1 ("may be
- * newer") is not looked at: the caller checks that the disk stood still.
- *
- * On success *@list is an array of *@n >= 1 entries, in order of number, to be
- * released with free(): one entry per partition if there is a table with any,
- * else exactly one with number 0 for the whole disk.  Returns 0, NF_EIO,
- * NF_ENOMEM, or what the image returned.
+ * All of these use @shadow_fd (borrowed), a regular file or memfd, for scratch
+ * space beyond the size of the disk; below it nothing is touched, and on return
+ * the file is as long as it was.  That @img answers 1 ("may be newer") is not
+ * looked at: the caller does.  They return 0, NF_EIO, NF_ENOMEM, or what the
+ * image returned.
  */
+
+/*
+ * Read the partition table of the disk behind @img.  On success *@list is an
+ * array of *@n >= 1 entries, in order of number, to be released with free():
+ * one entry per partition if there is a table with any, else exactly one with
+ * number 0 for the whole disk.  What they hold is not looked at.  @sectors, if
+ * not null, becomes the sectors that may make it another table when written, in
+ * any order.
+ */
+int bdi_table_read(struct nf_image *img, int shadow_fd, struct bdi_partition **list, size_t *n,
+                   struct bdi_sectors *sectors, struct nf_error *err);
+
+/* Find out what @p, an entry of such a list, holds: type, label and uuid. */
+int bdi_partition_identify(struct nf_image *img, int shadow_fd, struct bdi_partition *p,
+                           struct nf_error *err);
+
+/* Both: the table, and what each partition holds. */
 int bdi_partitions_scan(struct nf_image *img, int shadow_fd, struct bdi_partition **list,
                         size_t *n, struct nf_error *err);
 
