@@ -282,8 +282,8 @@ uint64_t bdi_next_seq(const struct bdi *b)
     return b->emitter.next_seq;
 }
 
-void bdi_get_status(const struct bdi *b, struct bdi_status *st)
+const struct bdi_status *bdi_get_status(struct bdi *b)
 {
-    *st = b->emitter.status;
-    st->held_bytes = held_bytes(b->held);
+    b->emitter.status.held_bytes = held_bytes(b->held);
+    return &b->emitter.status;
 }

@@ -7,6 +7,14 @@
  * must, and hands out events through a callback.  It opens nothing: the
  * shadow's descriptor is given to it.  One struct bdi belongs to one thread at
  * a time; different ones are independent.
+ *
+ * Installed as libbdi.so with this header and the four it includes; a program
+ * of under 100 lines that uses it is docs/examples/follow-log.c.  The interface
+ * has a number (libbdi.so.N).  Under one number, functions stay, events only
+ * get new kinds, flags and fields (skip what you do not know), and the structs
+ * that a caller fills or provides keep their layout; initialise them by
+ * designated initialisers, since zero is the default of whatever is added
+ * under the next number.
  */
 #ifndef BDI_H
 #define BDI_H
@@ -17,6 +25,8 @@
 #include "common/event.h"
 #include "common/image.h"
 #include "common/record.h"
+
+#pragma GCC visibility push(default) /* this is what libbdi.so shows */
 
 struct bdi;
 
@@ -81,6 +91,9 @@ struct bdi_status {
     uint64_t unsettled;      /* of those: may have been newer than the stream */
     uint64_t oddities;       /* broken structures met and reported */
 };
-void bdi_get_status(const struct bdi *bdi, struct bdi_status *st);
+/* As of now; borrowed, until the next call with @bdi. */
+const struct bdi_status *bdi_get_status(struct bdi *bdi);
+
+#pragma GCC visibility pop
 
 #endif

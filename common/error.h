@@ -12,6 +12,8 @@
 #ifndef NF_ERROR_H
 #define NF_ERROR_H
 
+#pragma GCC visibility push(default) /* part of libbdi's interface */
+
 enum nf_status {
     NF_OK = 0,
     NF_EIO = -1,          /* the operating system refused; text has strerror */
@@ -41,5 +43,7 @@ int nf_fail_prefix(struct nf_error *err, const char *fmt, ...)
 
 /* A fixed English word for @status ("I/O error", ...). Never null. */
 const char *nf_status_name(int status);
+
+#pragma GCC visibility pop
 
 #endif

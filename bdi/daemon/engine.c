@@ -212,7 +212,7 @@ void engine_say_status(struct engine *e)
     struct bdi_status st = {0};
 
     if (e->bdi)
-        bdi_get_status(e->bdi, &st);
+        st = *bdi_get_status(e->bdi);
     dprintf(STDERR_FILENO,
             "{\"epoch\":%llu,\"next_seq\":%llu,\"filesystems\":%u,\"records\":%llu,\"steps\":%llu,"
             "\"events\":%llu,\"held_bytes\":%llu,\"unmapped_writes\":%llu,\"readbacks\":%llu,"

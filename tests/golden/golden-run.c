@@ -114,7 +114,7 @@ static int events(const char *dir, struct nf_error *err)
     ret = bdi_attach(bdi, err);
     if (ret == 0)
         ret = feed(trace, disk, bdi, err);
-    bdi_get_status(bdi, &st);
+    st = *bdi_get_status(bdi);
     /* What no event shows is part of what is expected too. */
     printf("{\"status\":{\"filesystems\":%" PRIu32 ",\"records\":%" PRIu64 ",\"steps\":%" PRIu64
            ",\"events\":%" PRIu64 ",\"unmapped_writes\":%" PRIu64 ",\"readbacks\":%" PRIu64

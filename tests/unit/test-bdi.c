@@ -170,7 +170,7 @@ static void expect_unsupported(struct test *t, uint32_t size, const char *reason
     assert_int_equal(t->seen[0].state, NF_FS_UNSUPPORTED);
     if (!strstr(t->seen[0].text, reason) || !strstr(err.text, reason))
         fail_msg("'%s' and '%s' do not say '%s'", t->seen[0].text, err.text, reason);
-    bdi_get_status(t->bdi, &st);
+    st = *bdi_get_status(t->bdi);
     assert_int_equal(st.filesystems, 0);
     assert_int_equal(bdi_next_seq(t->bdi), 4);
 }
@@ -307,7 +307,7 @@ static void follow(struct test *t)
     assert_int_equal(attach(t, &err), 0);
     assert_int_equal(t->n, 1);
     assert_int_equal(t->seen[0].state, NF_FS_ATTACHED);
-    bdi_get_status(t->bdi, &st);
+    st = *bdi_get_status(t->bdi);
     assert_int_equal(st.filesystems, 1);
     t->n = 0;
 }
@@ -435,7 +435,7 @@ static void test_beyond(void **state)
     assert_int_equal(record(t, NF_REC_DISCARD, 0, t->img.size - 512, UINT64_MAX - 511, NULL), 0);
     assert_int_equal(record(t, NF_REC_RESIZE, 0, 0, UINT64_MAX, NULL), 0);
     assert_int_equal(t->n, 0);
-    bdi_get_status(t->bdi, &st);
+    st = *bdi_get_status(t->bdi);
     assert_int_equal(st.records, 7);
     assert_int_equal(st.events, 1); /* FS(attached) */
 }
@@ -501,7 +501,7 @@ static void test_gone(void **state)
     assert_int_equal(t->n, 1);
     assert_int_equal(t->seen[0].kind, NF_FS);
     assert_int_equal(t->seen[0].state, NF_FS_GONE);
-    bdi_get_status(t->bdi, &st);
+    st = *bdi_get_status(t->bdi);
     assert_int_equal(st.filesystems, 0);
 }
 
