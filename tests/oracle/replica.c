@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tests/oracle/replica.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/falloc.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "tests/oracle/event_text.h"
+#include "tests/oracle/tree_compare.h"
+
+/* --- the disk --------------------------------------------------------------- */
+
+static int disk_read(struct nf_image *img, uint64_t offset, void *buf, size_t len,
+                     struct nf_error *err)
+{
+    struct replica *r = (struct replica *)((char *)img - offsetof(struct replica, image));
+
+    while (len > 0) {
+        ssize_t n = pread(r->disk, buf, len, (off_t)offset);
+
+        if (n <= 0)
+            return nf_fail(err, NF_EIO, "read the disk at %" PRIu64 ": %s", offset,
+                           n < 0 ? strerror(errno) : "beyond its end");
+        buf = (char *)buf + n;
+        offset += (uint64_t)n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+static void disk_free(struct nf_image *img)
+{
+    (void)img;
+}
+
+static int fill(struct replica *r, const struct nf_record *rec, int byte)
+{
+    static uint8_t buf[1 << 20];
+    uint64_t done = 0;
+
+    memset(buf, byte, sizeof(buf));
+    while (done < rec->length) {
+        size_t n = rec->length - done < sizeof(buf) ? (size_t)(rec->length - done) : sizeof(buf);
+
+        if (pwrite(r->disk, buf, n, (off_t)(rec->offset + done)) != (ssize_t)n)
+            return -1;
+        done += n;
+    }
+    return 0;
+}
+
+static int disk_apply(struct replica *r, const struct nf_record *rec, struct nf_error *err)
+{
+    bool punch = rec->type == NF_REC_ZERO;
+    int rc = 0;
+
+    switch (rec->type) {
+    case NF_REC_WRITE:
+    case NF_REC_READBACK:
+        if (rec->offset > r->image.size || rec->length > r->image.size - rec->offset)
+            return nf_fail(err, NF_EFORMAT, "record %" PRIu64 " is beyond the disk", rec->seq);
+        rc = pwrite(r->disk, rec->data, rec->length, (off_t)rec->offset) == (ssize_t)rec->length
+                 ? 0 : -1;
+        break;
+    case NF_REC_DISCARD:
+        if (r->opt.discard == REPLICA_DISCARD_JUNK)
+            rc = fill(r, rec, 0xdd);
+        punch = r->opt.discard == REPLICA_DISCARD_ZERO;
+        break;
+    case NF_REC_RESIZE:
+        rc = ftruncate(r->disk, (off_t)rec->length);
+        r->image.size = rec->length;
+        break;
+    default:
+        break;
+    }
+    if (punch && rec->length > 0)
+        rc = fallocate(r->disk, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)rec->offset,
+                       (off_t)rec->length);
+    return rc < 0 ? nf_fail(err, NF_EIO, "record %" PRIu64 ": %s", rec->seq, strerror(errno)) : 0;
+}
+
+/* --- events ------------------------------------------------------------------ */
+
+static int on_event(void *opaque, const struct nf_event *ev, struct nf_error *err)
+{
+    struct replica *r = opaque;
+
+    if (ev->kind == NF_COMMIT && ev->txn != 0) {
+        r->committed = true;
+        r->commits++;
+        r->txn = ev->txn;
+    }
+    if (r->opt.count_only)
+        return 0;
+    if (r->opt.events)
+        event_text(r->opt.events, ev);
+    if (ev->kind != NF_ENTRY && r->recent_events++ < REPLICA_RECENT)
+        event_text(r->recent, ev);
+    if (ev->kind == r->opt.lose && ev->kind != NF_KIND_UNSPECIFIED)
+        return 0;
+    return nf_apply_event(r->apply, ev, err);
+}
+
+void replica_forget_events(struct replica *r)
+{
+    if (r->recent)
+        rewind(r->recent);
+    r->recent_events = 0;
+}
+
+/* --- comparing ---------------------------------------------------------------- */
+
+/* Differences between the recovered image and the tree, or negative. */
+int64_t replica_compare(struct replica *r, FILE *report, struct nf_error *err)
+{
+    struct tree_compare_options opt = {
+        .report = report, .max = 20, .names = { "image", "mirror" }
+    };
+    struct tree_compare_result res;
+    int rc = nf_apply_settle(r->apply, err);
+
+    if (rc == 0)
+        rc = tree_compare(r->cp.root, r->tree, &opt, &res, err);
+    if (rc < 0)
+        return rc;
+    r->paths += res.paths;
+    r->bytes += res.bytes;
+    if (report && res.differences > opt.max)
+        fprintf(report, "  and %" PRIu64 " more\n", res.differences - opt.max);
+    return (int64_t)res.differences;
+}
+
+int64_t replica_check(struct replica *r, FILE *report, struct nf_error *err)
+{
+    int rc = checkpoint_take(&r->cp, r->disk, r->opt.offset, err);
+
+    if (rc < 0)
+        return rc;
+    r->compared++;
+    return replica_compare(r, report, err);
+}
+
+int replica_complete(const struct replica *r, struct nf_error *err)
+{
+    const struct nf_apply_stats *st = nf_apply_stats(r->apply);
+
+    if (!st->odd && !st->incomplete && !st->too_large && !st->xattrs && !st->broken)
+        return 0;
+    return nf_fail(err, NF_ELOST,
+                   "applied incompletely: odd %" PRIu64 ", incomplete %" PRIu64
+                   ", too large %" PRIu64 ", xattrs %" PRIu64 ", broken %d",
+                   st->odd, st->incomplete, st->too_large, st->xattrs, st->broken);
+}
+
+/* --- setting up ------------------------------------------------------------------ */
+
+static int make_dir(const struct replica *r, const char *name, struct nf_error *err)
+{
+    char path[300];
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/%s", r->dir, name);
+    if (mkdir(path, 0700) < 0 || (fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        return nf_fail(err, NF_EIO, "%s: %s", path, strerror(errno));
+    return fd;
+}
+
+static int copy_base(struct replica *r, uint64_t size, struct nf_error *err)
+{
+    static uint8_t buf[1 << 20];
+    NF_AUTO_CLOSE int from = open(r->opt.base, O_RDONLY | O_CLOEXEC);
+    char path[300];
+    ssize_t n;
+    off_t pos = 0;
+
+    if (from < 0)
+        return nf_fail(err, NF_EIO, "%s: %s", r->opt.base, strerror(errno));
+    snprintf(path, sizeof(path), "%s/disk.img", r->dir);
+    r->disk = open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+    if (r->disk < 0 || ftruncate(r->disk, (off_t)size) < 0)
+        return nf_fail(err, NF_EIO, "%s: %s", path, strerror(errno));
+    while ((n = pread(from, buf, sizeof(buf), pos)) > 0) {
+        if (!nf_is_zero(buf, (size_t)n) && pwrite(r->disk, buf, (size_t)n, pos) != n)
+            return nf_fail(err, NF_EIO, "%s: %s", path, strerror(errno));
+        pos += n;
+    }
+    return n < 0 ? nf_fail(err, NF_EIO, "%s: %s", r->opt.base, strerror(errno)) : 0;
+}
+
+int replica_open(struct replica *r, const struct replica_options *opt, struct nf_error *err)
+{
+    const struct nf_apply_options as = { .as_root = true };
+    const char *tmp = getenv("TMPDIR");
+    struct bdi_options bo = {
+        .epoch = 1,
+        .first_seq = 1,
+        .content_limit = opt->count_only ? BDI_CONTENT_NONE : BDI_CONTENT_ALL,
+        .snapshot = !opt->count_only,
+        .event = on_event,
+        .opaque = r,
+    };
+    int rc;
+
+    *r = (struct replica){ .opt = *opt, .disk = -1, .shadow = -1, .tree = -1, .stage = -1,
+                           .cp = { .root = -1 } };
+    snprintf(r->dir, sizeof(r->dir), "%s/nf-oracle.XXXXXX",
+             tmp ? tmp : access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    if (!mkdtemp(r->dir)) {
+        rc = nf_fail(err, NF_EIO, "%s: %s", r->dir, strerror(errno));
+        r->dir[0] = '\0';
+        return rc;
+    }
+    rc = copy_base(r, opt->disk_size, err);
+    if (rc == 0)
+        rc = checkpoint_init(&r->cp, r->dir, err);
+    if (rc < 0)
+        return rc;
+    r->tree = make_dir(r, "tree", err);
+    r->stage = r->tree < 0 ? r->tree : make_dir(r, "stage", err);
+    if (r->stage < 0)
+        return r->stage;
+    r->shadow = memfd_create("shadow", MFD_CLOEXEC);
+    r->recent = open_memstream(&r->recent_text, &r->recent_len);
+    if (r->shadow < 0 || !r->recent)
+        return nf_fail(err, NF_EIO, "%s", strerror(errno));
+    r->image = (struct nf_image){ .size = opt->disk_size, .read = disk_read, .free = disk_free };
+    r->apply = nf_apply_new(r->tree, r->stage, &as, err);
+    r->bdi = r->apply ? bdi_new(&r->image, r->shadow, &bo, err) : NULL;
+    return r->bdi ? 0 : NF_ENOMEM;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+void replica_close(struct replica *r, bool keep)
+{
+    char command[300];
+
+    bdi_free(r->bdi);
+    nf_apply_free(r->apply);
+    checkpoint_drop(&r->cp);
+    close_fd(&r->disk);
+    close_fd(&r->shadow);
+    close_fd(&r->tree);
+    close_fd(&r->stage);
+    if (r->recent)
+        fclose(r->recent);
+    free(r->recent_text);
+    r->recent = NULL;
+    r->recent_text = NULL;
+    if (!r->dir[0])
+        return;
+    if (keep) {
+        printf("kept: %s (disk.img, recovered.img, tree)\n", r->dir);
+        return;
+    }
+    snprintf(command, sizeof(command), "rm -rf --one-file-system '%s'", r->dir);
+    if (system(command) != 0)
+        fprintf(stderr, "prefix-equality: cannot remove %s\n", r->dir);
+}
+
+int replica_attach(struct replica *r, struct nf_error *err)
+{
+    int rc = bdi_attach(r->bdi, err);
+
+    if (rc < 0)
+        return nf_fail_prefix(err, "attach");
+    r->attached = true;
+    return 0;
+}
+
+int replica_record(struct replica *r, const struct nf_record *rec, struct nf_error *err)
+{
+    int rc = disk_apply(r, rec, err);
+
+    r->committed = false;
+    if (rc == 0 && r->attached)
+        rc = bdi_record(r->bdi, rec, err);
+    return rc < 0 ? nf_fail_prefix(err, "record %" PRIu64, rec->seq) : 0;
+}

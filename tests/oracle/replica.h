@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A guest's disk and what we make of it, side by side: records go to a copy of
+ * the disk and to the engine, the engine's events to a directory tree, and at
+ * any record that tree can be held against what the kernel would recover from
+ * the disk at that instant (checkpoint.h).  Needs root.
+ */
+#ifndef NF_REPLICA_H
+#define NF_REPLICA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "bdi/bdi.h"
+#include "common/error.h"
+#include "common/image.h"
+#include "common/record.h"
+#include "consumers/apply.h"
+#include "tests/oracle/checkpoint.h"
+
+/* What discarded ranges of the disk read as. */
+enum replica_discard {
+    REPLICA_DISCARD_ZERO,
+    REPLICA_DISCARD_KEEP,
+    REPLICA_DISCARD_JUNK,
+};
+
+struct replica_options {
+    const char *base;   /* image */
+    uint64_t disk_size; /* bytes; the base may be shorter */
+    uint64_t offset;    /* where the file system begins, bytes */
+    enum replica_discard discard;
+    bool count_only;    /* no tree: only commits are counted */
+    enum nf_kind lose;  /* not applied, to see that it is found; or unspecified */
+    FILE *events;       /* null, or where a line per event goes */
+};
+
+/* Lines on recent events beyond this many are only counted. */
+#define REPLICA_RECENT 200
+
+struct replica {
+    struct replica_options opt;
+    char dir[200]; /* private scratch directory; "" before there is one */
+    int disk;      /* the image as of the last record */
+    int shadow, tree, stage;
+    struct nf_image image;
+    struct bdi *bdi;
+    struct nf_apply *apply;
+    struct checkpoint cp;
+
+    bool attached;
+    uint64_t commits;  /* seen since the engine attached */
+    uint32_t txn;      /* of the last of them */
+    bool committed;    /* by the last record */
+
+    /* Lines on the events since the last comparison. */
+    FILE *recent;
+    char *recent_text;
+    size_t recent_len;
+    uint64_t recent_events;
+
+    uint64_t compared, paths, bytes;
+};
+
+/* @r is to be closed also after a failure. */
+int replica_open(struct replica *r, const struct replica_options *opt, struct nf_error *err);
+
+/* Unmounts and, unless @keep, removes the scratch directory. */
+void replica_close(struct replica *r, bool keep);
+
+/* The engine reads the disk as it is now. Before that, records only change it. */
+int replica_attach(struct replica *r, struct nf_error *err);
+int replica_record(struct replica *r, const struct nf_record *rec, struct nf_error *err);
+
+/*
+ * Compare the tree with what the disk recovers to.  A line per difference goes
+ * to @report (may be null).  Returns how many there are, or negative if it
+ * could not be said.
+ */
+int64_t replica_check(struct replica *r, FILE *report, struct nf_error *err);
+
+/* Only the second half: the tree with the checkpoint taken last. */
+int64_t replica_compare(struct replica *r, FILE *report, struct nf_error *err);
+
+/* Forget the lines on events so far. */
+void replica_forget_events(struct replica *r);
+
+/* 0, or what the applier left out, as text in @err. */
+int replica_complete(const struct replica *r, struct nf_error *err);
+
+/* Change the tree in one way at a time: each must be found, and its undoing. */
+int replica_self_test(struct replica *r, struct nf_error *err);
+
+#endif
