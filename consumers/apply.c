@@ -398,7 +398,9 @@ static int apply_unlink(struct nf_apply *a, const struct nf_event *ev, struct nf
     int rc;
 
     if (ev->npaths == 0) {
-        if (unlinkat(a->stage, s.text, 0) < 0 && errno != ENOENT)
+        /* A directory, if it was met when it had lost its name already. */
+        if (unlinkat(a->stage, s.text, 0) < 0 && errno != ENOENT &&
+            (errno != EISDIR || unlinkat(a->stage, s.text, AT_REMOVEDIR) < 0))
             return nf_apply_fail(err, NF_EIO, ev, "%s", strerror(errno));
         if (known(a, ev->inode, ev->generation))
             nf_inode_map_remove(&a->inodes, ev->inode);

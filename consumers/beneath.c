@@ -5,10 +5,12 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -154,6 +156,22 @@ int nf_beneath_set_mtime(int fd, const struct timespec *mtime)
     return utimensat(fd, "", ts, AT_EMPTY_PATH);
 }
 
+/* What the new directory @name inherited is not its own: its ACLs come by
+ * events, if it has any. */
+static int drop_acls(int dir, const char *name)
+{
+    static const char *const acls[] = { "system.posix_acl_access", "system.posix_acl_default" };
+    NF_AUTO_CLOSE int fd = open_beneath(dir, name, O_DIRECTORY);
+    char path[40];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    for (int i = 0; fd >= 0 && i < 2; i++)
+        if (removexattr(path, acls[i]) < 0 && errno != ENODATA &&
+            errno != EOPNOTSUPP)
+            return -1;
+    return fd < 0 ? -1 : 0;
+}
+
 /* Make @name in @dir unless it is there; the time of @dir stays as it was. */
 static int make_dir(int dir, const char *name)
 {
@@ -163,7 +181,7 @@ static int make_dir(int dir, const char *name)
         return -1;
     if (mkdirat(dir, name, 0700) < 0)
         return errno == EEXIST ? 0 : -1;
-    return nf_beneath_set_mtime(dir, &mtime);
+    return drop_acls(dir, name) < 0 ? -1 : nf_beneath_set_mtime(dir, &mtime);
 }
 
 /* Open directory @path ("" is the root), making what is missing if @make. */

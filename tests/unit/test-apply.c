@@ -412,6 +412,10 @@ static void test_nameless(void **state)
     assert_true(exists(f->stage, "13-1"));
     OK(unlink_event(f, 13, NULL, true));
     assert_false(exists(f->stage, "13-1"));
+    /* A directory that was removed while somebody was in it. */
+    OK(create(f, 15, NULL, S_IFDIR | 0700, 0, NULL));
+    OK(unlink_event(f, 15, NULL, true));
+    assert_false(exists(f->stage, "15-1"));
     /* Unlinked while open: what follows has no path and no effect. */
     OK(unlink_event(f, 12, "/named", true));
     OK(write_event(f, 12, NULL, 0, "gone", 4));
@@ -585,6 +589,9 @@ static void test_inherited_acl(void **state)
                            .npaths = 1,
                            .xattr = { .name = bytes("system.posix_acl_default"),
                                       .value = { acl, sizeof(acl) } } };
+    struct nf_bytes below = bytes("/d/e/f");
+    struct nf_event row = { .kind = NF_ENTRY, .inode = 15, .generation = 1, .paths = &below,
+                            .npaths = 1, .create = { .attr = { .mode = S_IFREG | 0600 } } };
     char path[100], got[100];
 
     skip_unless_root();
@@ -599,6 +606,11 @@ static void test_inherited_acl(void **state)
     snprintf(path, sizeof(path), "%s/tree/d/s", f->dir);
     assert_int_equal(getxattr(path, "system.posix_acl_default", got, sizeof(got)), -1);
     assert_int_equal(stat_of(f, "d/s").st_mode, S_IFDIR | 0700);
+    /* Nor does a directory that is only made because a row is below it. */
+    OK(apply(f, &row));
+    snprintf(path, sizeof(path), "%s/tree/d/e", f->dir);
+    assert_int_equal(getxattr(path, "system.posix_acl_access", got, sizeof(got)), -1);
+    assert_int_equal(getxattr(path, "system.posix_acl_default", got, sizeof(got)), -1);
     assert_int_equal(stat_of(f, "d/f").st_mode, S_IFREG | 0600);
 }
 
