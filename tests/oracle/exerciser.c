@@ -3,29 +3,31 @@
  * Random system calls on a directory tree, decided by a seed alone:
  *     exerciser SEED STEPS DIR
  * Calls may fail (a name is taken, a directory is not empty): that is part of
- * it. Only what makes the run itself senseless ends it.
+ * it. How often each was tried and done is printed at the end, so that nobody
+ * takes a call for tested that this kernel or file system always refused.
  */
+#include "tests/oracle/exerciser.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/falloc.h>
-#include <stdint.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
-#define NAMES 24
+#define NAMES 16
 #define DIRS 7
 #define HELD 4
 
+char ex_buf[EX_BUF] __attribute__((aligned(4096)));
+
 static uint64_t state;
+static int held[HELD];
 
 /* splitmix64 */
-static uint64_t random64(void)
+uint64_t ex_random(void)
 {
     uint64_t z = (state += UINT64_C(0x9e3779b97f4a7c15));
 
@@ -34,252 +36,147 @@ static uint64_t random64(void)
     return z ^ (z >> 31);
 }
 
-static unsigned below(unsigned n)
+unsigned ex_below(unsigned n)
 {
-    return (unsigned)(random64() % n);
+    return (unsigned)(ex_random() % n);
 }
 
-static int held[HELD];
-static char buf[1 << 17] __attribute__((aligned(4096)));
-
-/* A path out of few, so that calls meet; two levels of directories. */
-static const char *pick(char out[64])
+const char *ex_pick(char out[64])
 {
-    unsigned d = below(DIRS + 1), e = below(3);
+    unsigned d = ex_below(DIRS + 1), e = ex_below(3);
 
     if (d == 0)
-        snprintf(out, 64, "n%u", below(NAMES));
+        snprintf(out, 64, "n%u", ex_below(NAMES));
     else if (e == 0)
-        snprintf(out, 64, "d%u/e/n%u", d - 1, below(NAMES));
+        snprintf(out, 64, "d%u/e/n%u", d - 1, ex_below(NAMES));
     else
-        snprintf(out, 64, "d%u/n%u", d - 1, below(NAMES));
+        snprintf(out, 64, "d%u/n%u", d - 1, ex_below(NAMES));
     return out;
 }
 
-static const char *pick_dir(char out[64])
+const char *ex_pick_old(char out[64])
 {
-    snprintf(out, 64, below(3) ? "d%u" : "d%u/e", below(DIRS));
+    struct stat st;
+
+    for (int tries = 0; tries < 8; tries++)
+        if (lstat(ex_pick(out), &st) == 0)
+            break;
     return out;
 }
 
-static uint64_t pick_offset(void)
+const char *ex_pick_dir(char out[64])
 {
-    switch (below(4)) {
-    case 0:
-        return below(4096);
+    snprintf(out, 64, ex_below(3) ? "d%u" : "d%u/e", ex_below(DIRS));
+    return out;
+}
+
+off_t ex_pick_offset(void)
+{
+    switch (ex_below(16)) {
+    case 0: /* far out: holes, and deep extent or indirect trees */
+        return (off_t)ex_below(2000) * 1000003;
     case 1:
-        return below(40) * 4096u;
     case 2:
-        return below(200000);
-    default:
-        return below(64) * 1024u;
-    }
-}
-
-static size_t pick_length(void)
-{
-    switch (below(4)) {
-    case 0:
-        return 1 + below(100);
-    case 1:
-        return (1 + below(8)) * 4096u;
-    case 2:
-        return 1 + below(60000);
-    default:
-        return (1 + below(16)) * 1024u;
-    }
-}
-
-static void content(size_t len)
-{
-    /* Never zeros, and not two pieces alike. */
-    uint64_t r = random64();
-
-    for (size_t i = 0; i < len; i++)
-        buf[i] = (char)(1 + (r >> (i % 7 * 8)) % 255 + (i >> 10) % 3);
-}
-
-static void write_some(int fd)
-{
-    size_t len = pick_length();
-
-    content(len);
-    if (pwrite(fd, buf, len, (off_t)pick_offset()) < 0)
-        return;
-    if (below(6) == 0)
-        fsync(fd);
-}
-
-static void map_some(int fd)
-{
-    struct stat st;
-    char *p;
-
-    if (fstat(fd, &st) < 0 || st.st_size < 100)
-        return;
-    p = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (p == MAP_FAILED)
-        return;
-    content(100);
-    memcpy(p + below((unsigned)st.st_size - 99), buf, 100);
-    munmap(p, (size_t)st.st_size);
-}
-
-static void allocate_some(int fd)
-{
-    static const int modes[] = {
-        0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-        FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
-        FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_INSERT_RANGE,
-    };
-    unsigned m = below(7);
-    off_t at = (off_t)pick_offset(), len = (off_t)pick_length();
-
-    if (m >= 5) {
-        at &= ~4095;
-        len = (len + 4095) & ~4095;
-    }
-    if (fallocate(fd, modes[m], at, len) < 0)
-        return;
-}
-
-static void on_file(unsigned op)
-{
-    char a[64];
-    int fd = open(pick(a), O_RDWR | (below(2) ? O_CREAT : 0) | O_NOFOLLOW | O_NONBLOCK |
-                               (op == 3 ? O_DIRECT : 0), 0600 + below(0200));
-    struct stat st;
-
-    if (fd < 0)
-        return;
-    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-        close(fd);
-        return;
-    }
-    switch (op) {
-    case 0:
-    case 1:
-        write_some(fd);
-        break;
-    case 2:
-        if (ftruncate(fd, (off_t)pick_offset()) < 0)
-            break;
-        break;
     case 3:
-        content(16384);
-        if (pwrite(fd, buf, (1 + below(4)) * 4096u, below(20) * 4096u) < 0)
-            break;
-        break;
     case 4:
-        map_some(fd);
-        break;
-    case 5:
-        allocate_some(fd);
-        break;
-    case 6: { /* keep it open beyond its names */
-        unsigned h = below(HELD);
-
-        if (held[h] > 0)
-            close(held[h]);
-        held[h] = fd;
-        return;
-    }
-    }
-    close(fd);
-}
-
-static void on_name(unsigned op)
-{
-    char a[64], b[64], target[300];
-    int fd, ok = 0;
-
-    pick(a);
-    pick(b);
-    switch (op) {
-    case 0:
-        ok = mkdir(a, 0700 + below(0100));
-        break;
-    case 1:
-    case 2:
-        ok = unlink(a);
-        break;
-    case 3:
-        ok = rmdir(a);
-        break;
-    case 4:
+        return ex_below(4096);
     case 5:
     case 6:
-        ok = rename(a, b);
-        break;
     case 7:
-        ok = renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE);
-        break;
     case 8:
+        return (off_t)ex_below(40) * 4096;
     case 9:
-        ok = link(a, b);
-        break;
     case 10:
-        memset(target, 'T', sizeof(target));
-        target[below(2) ? 1 + below(59) : 60 + below(200)] = '\0';
-        ok = symlink(target, a);
-        break;
     case 11:
-        ok = mknod(a, below(2) ? S_IFCHR | 0600 : S_IFIFO | 0644, makedev(below(400), below(400)));
-        break;
-    case 12:
-        ok = rename(pick_dir(a), pick_dir(b));
-        break;
-    case 13:
-        ok = renameat2(AT_FDCWD, pick_dir(a), AT_FDCWD, b, RENAME_EXCHANGE);
-        break;
-    case 14:
-        fd = open(pick_dir(a), O_TMPFILE | O_RDWR, 0640);
-        if (fd < 0)
-            break;
-        write_some(fd);
-        if (below(2))
-            sync();
-        snprintf(target, sizeof(target), "/proc/self/fd/%d", fd);
-        ok = linkat(AT_FDCWD, target, AT_FDCWD, b, AT_SYMLINK_FOLLOW);
-        close(fd);
-        break;
+        return ex_below(200000);
+    default:
+        return (off_t)ex_below(64) * 1024;
     }
-    (void)ok;
 }
 
-static void on_attr(unsigned op)
+size_t ex_pick_length(void)
 {
-    char a[64], name[40];
-    struct timespec ts[2] = { { below(2000000000), below(1000000000) },
-                              { below(2000000000), below(1000000000) } };
-    size_t len = below(4) ? below(40) : below(2000);
-    int ok = 0;
-
-    if (below(4) == 0)
-        pick_dir(a);
-    else
-        pick(a);
-    snprintf(name, sizeof(name), "user.x%u", below(5));
-    switch (op) {
+    switch (ex_below(4)) {
     case 0:
-        ok = fchmodat(AT_FDCWD, a, below(010000), 0);
-        break;
+        return 1 + ex_below(100);
     case 1:
-        ok = lchown(a, below(70000), below(70000));
-        break;
+        return (1 + ex_below(8)) * 4096u;
     case 2:
-        ok = utimensat(AT_FDCWD, a, ts, AT_SYMLINK_NOFOLLOW);
-        break;
-    case 3:
-    case 4:
-        content(len);
-        ok = setxattr(a, name, buf, len, 0);
-        break;
-    case 5:
-        ok = removexattr(a, name);
-        break;
+        return 1 + ex_below(60000);
+    default:
+        return (1 + ex_below(16)) * 1024u;
     }
-    (void)ok;
+}
+
+void ex_content(size_t len)
+{
+    uint64_t r = ex_random();
+
+    for (size_t i = 0; i < len; i++)
+        ex_buf[i] = (char)(1 + (r >> (i % 7 * 8)) % 255 + (i >> 10) % 3);
+}
+
+int ex_write_some(int fd)
+{
+    size_t len = ex_pick_length();
+
+    ex_content(len);
+    if (pwrite(fd, ex_buf, len, ex_pick_offset()) < 0)
+        return -1;
+    return ex_below(6) == 0 ? fsync(fd) : 0;
+}
+
+int ex_hold(int fd)
+{
+    unsigned h = ex_below(HELD);
+
+    if (held[h] > 0)
+        close(held[h]);
+    held[h] = fd;
+    return 0;
+}
+
+int ex_held(void)
+{
+    int fd = held[ex_below(HELD)];
+
+    return fd > 0 ? fd : -1;
+}
+
+int ex_close(int fd, int rc)
+{
+    int saved = errno;
+
+    close(fd);
+    errno = saved;
+    return rc;
+}
+
+static void step(struct ex_op *ops)
+{
+    unsigned total = 0, r;
+    struct ex_op *op;
+
+    for (op = ops; op->name; op++)
+        total += op->weight;
+    r = ex_below(total);
+    for (op = ops; r >= op->weight; op++)
+        r -= op->weight;
+    op->tried++;
+    if (op->run() == 0)
+        op->done++;
+    else
+        op->last_errno = errno;
+}
+
+static void say(const struct ex_op *op)
+{
+    for (; op->name; op++) {
+        printf("  %-16s %6" PRIu64 " of %6" PRIu64, op->name, op->done, op->tried);
+        if (op->tried && !op->done)
+            printf("  %s", strerror(op->last_errno));
+        putchar('\n');
+    }
 }
 
 int main(int argc, char **argv)
@@ -299,20 +196,18 @@ int main(int argc, char **argv)
             fprintf(stderr, "exerciser: mkdir %s: %s\n", name, strerror(errno));
             return 1;
         }
+        snprintf(name, sizeof(name), "d%u/e", i);
+        if (i % 2 && mkdir(name, 0755) < 0)
+            return 1;
     }
     for (long steps = atol(argv[2]); steps > 0; steps--) {
-        unsigned r = below(100);
+        unsigned r = ex_below(100);
 
-        if (r < 35)
-            on_file(below(7));
-        else if (r < 75)
-            on_name(below(15));
-        else if (r < 90)
-            on_attr(below(6));
-        else if (r < 94 && held[r % HELD] > 0)
-            write_some(held[r % HELD]);
-        else if (r >= 96)
-            sync();
+        step(r < 40 ? ex_file_ops : r < 82 ? ex_name_ops : ex_attr_ops);
     }
+    puts("done of tried:");
+    say(ex_file_ops);
+    say(ex_name_ops);
+    say(ex_attr_ops);
     return 0;
 }

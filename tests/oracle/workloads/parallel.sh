@@ -8,7 +8,7 @@ seed=${1:-1}
 pids=
 for n in 1 2 3; do
     mkdir w$n
-    "$NF_EXERCISER" $((seed * 10 + n)) "${NF_STEPS:-250}" w$n &
+    "$NF_EXERCISER" $((seed * 10 + n)) "${NF_STEPS:-400}" w$n &
     pids="$pids $!"
 done
 "$NF_SYSCALLS" append log 30 3000 &

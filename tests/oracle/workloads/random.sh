@@ -4,4 +4,4 @@
 # The exerciser: any system call, in any order.
 set -eu
 
-exec "$NF_EXERCISER" "${1:-1}" "${NF_STEPS:-250}" .
+exec "$NF_EXERCISER" "${1:-1}" "${NF_STEPS:-400}" .
