@@ -4,8 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bdi/ext4/shown.h"
+
 #define CHUNK (256u << 10) /* bytes in one WRITE event */
 #define SECTOR 512u
+#define CIPHER_UNIT 16u /* contents are encrypted in no smaller pieces */
 
 /* Bytes of one file being published: adjacent runs become one event. */
 struct publish {
@@ -17,6 +20,7 @@ struct publish {
     uint32_t flags;  /* of the bytes in buf */
     uint32_t extra;  /* added to every event's flags */
     uint64_t end;    /* highest file offset written */
+    bool encrypted;  /* bytes are ciphertext: only where they changed is said */
     struct nf_error *err;
 };
 
@@ -98,20 +102,25 @@ static int add_bytes(struct publish *p, uint64_t offset, const uint8_t *data, si
     return 0;
 }
 
+/* Say that a range changed, without its bytes. */
+static int add_opaque(struct publish *p, uint64_t offset, uint64_t len, uint32_t flags)
+{
+    int ret = flush(p);
+
+    if (ret == 0)
+        ret = emit_write(p->fs, p->proto, offset, NULL, (size_t)len, p->extra | flags, p->err);
+    p->end = offset + len > p->end ? offset + len : p->end;
+    return ret;
+}
+
 static int add_readback(struct publish *p, uint64_t offset, uint64_t disk, uint64_t len)
 {
     struct ext4_fs *fs = p->fs;
     struct nf_image *img = fs->ctx.img;
 
-    if (fs->ctx.emitter->opt.content_limit == 0) {
-        /* Nobody wants the bytes: say that they changed, read nothing. */
-        int ret = flush(p);
-
-        if (ret == 0)
-            ret = emit_write(fs, p->proto, offset, NULL, (size_t)len, p->extra, p->err);
-        p->end = offset + len > p->end ? offset + len : p->end;
-        return ret;
-    }
+    /* Nobody wants the bytes: read nothing. */
+    if (fs->ctx.emitter->opt.content_limit == 0)
+        return add_opaque(p, offset, len, 0);
     while (len) {
         uint32_t flags = NF_EV_READBACK;
         size_t n = len < CHUNK ? (size_t)len : CHUNK;
@@ -186,6 +195,11 @@ static int add_range(struct publish *p, uint64_t offset, uint64_t disk, uint64_t
         n = n < len ? n : len;
         hi = (disk + n + SECTOR - 1) & ~(uint64_t)(SECTOR - 1);
 
+        if (p->encrypted) {
+            ret = add_opaque(p, offset, n, NF_EV_ENCRYPTED);
+            offset += n, disk += n, len -= n;
+            continue;
+        }
         /* File data that went through the log is there, not in place. */
         if (journaled(fs, block)) {
             const uint8_t *copy = picture_block(&fs->pic, VIEW_NEW, block, p->err);
@@ -358,10 +372,12 @@ int content_emit_step(struct ext4_fs *fs, struct step_inode *si, const struct nf
     uint64_t old_size = si->same ? si->old.attr.size : 0;
     uint64_t new_size = si->new.attr.size;
     const struct block_map *old_map = si->same ? &si->old_map : NULL;
-    struct publish p = {.fs = fs, .proto = ev, .err = err};
+    struct publish p = {.fs = fs, .proto = ev, .err = err,
+                        .encrypted = shown_encrypted(fs, &si->new)};
     int ret = publish_buffer(&p);
 
-    if (ret == 0 && old_map && si->map_differs) {
+    /* Elsewhere in the file the same ciphertext means something else. */
+    if (ret == 0 && old_map && si->map_differs && !p.encrypted) {
         ret = moves_find(old_map, &si->new_map, &si->moves);
         if (ret < 0)
             return nf_fail(err, ret, "content: out of memory");
@@ -383,7 +399,8 @@ int content_emit_step(struct ext4_fs *fs, struct step_inode *si, const struct nf
 int content_emit_all(struct ext4_fs *fs, const struct ext4_inode *inode,
                      const struct block_map *map, const struct nf_event *ev, struct nf_error *err)
 {
-    struct publish p = {.fs = fs, .proto = ev, .err = err};
+    struct publish p = {.fs = fs, .proto = ev, .err = err,
+                        .encrypted = shown_encrypted(fs, inode)};
     uint64_t size = inode->attr.size;
     int ret = publish_buffer(&p);
 
@@ -449,6 +466,7 @@ int content_overwrite(struct ext4_fs *fs, const struct owner_extent *owner, uint
     struct paths paths = {0};
     uint64_t inside, eof_block, at, left;
     const uint8_t *bytes = data;
+    bool encrypted;
     int ret = 0;
 
     if (!raw)
@@ -467,6 +485,15 @@ int content_overwrite(struct ext4_fs *fs, const struct owner_extent *owner, uint
         trim_unchanged(fs, disk, &bytes, &left, &skipped);
         at += skipped;
     }
+    encrypted = shown_encrypted(fs, &inode);
+    if (left && encrypted) {
+        uint64_t end = (at + left + CIPHER_UNIT - 1) & ~(uint64_t)(CIPHER_UNIT - 1);
+
+        /* A byte of its ciphertext can stay the same by chance. */
+        at &= ~(uint64_t)(CIPHER_UNIT - 1);
+        at = at > file ? at : file;
+        left = (end < file + inside ? end : file + inside) - at;
+    }
     if (left) {
         paths_add_object(fs, &paths, owner->owner);
         ev.generation = inode.generation;
@@ -475,9 +502,11 @@ int content_overwrite(struct ext4_fs *fs, const struct owner_extent *owner, uint
         ev.flags = paths_flags(&paths);
         fs->txn = 0;
         fs->index = 0;
-        if (!data)
+        if (encrypted)
+            ret = emit_write(fs, &ev, at, NULL, (size_t)left, NF_EV_ENCRYPTED, err);
+        else if (!data)
             ret = emit_zero(fs, &ev, at, left, err);
-        while (data && ret == 0 && left) {
+        while (data && !encrypted && ret == 0 && left) {
             size_t n = left < CHUNK ? (size_t)left : CHUNK;
 
             ret = emit_write(fs, &ev, at, bytes, n, 0, err);
@@ -540,7 +569,10 @@ int content_emit_journaled(struct ext4_fs *fs, struct step *step, struct nf_erro
         paths_add_object(fs, &paths, owner.owner);
         ev.paths = paths.list;
         ev.npaths = paths.n;
-        ret = emit_write(fs, &ev, file, s->new, len, 0, err);
+        ev.flags = paths_flags(&paths);
+        ret = shown_encrypted(fs, &inode)
+                  ? emit_write(fs, &ev, file, NULL, len, NF_EV_ENCRYPTED, err)
+                  : emit_write(fs, &ev, file, s->new, len, 0, err);
         paths_release(&paths);
     }
     return ret;

@@ -83,9 +83,11 @@ static bool is_free(struct ext4_fs *fs, uint64_t pblk, uint64_t len)
     return true;
 }
 
-static int crawl_dir(struct ext4_fs *fs, uint32_t ino, const struct block_map *map,
-                     struct nf_error *err)
+static int crawl_dir(struct ext4_fs *fs, uint32_t ino, const struct ext4_inode *inode,
+                     const struct block_map *map, struct nf_error *err)
 {
+    struct shown_form form = shown_form(fs, VIEW_OLD, ino, inode);
+
     for (size_t i = 0; i < map->n; i++) {
         for (uint32_t j = 0; j < map->ext[i].len; j++) {
             uint64_t block = map->ext[i].pblk + j;
@@ -101,7 +103,7 @@ static int crawl_dir(struct ext4_fs *fs, uint32_t ino, const struct block_map *m
             data = picture_block(&fs->pic, VIEW_OLD, block, err);
             if (!data)
                 return err ? err->code : NF_EIO;
-            dirblock_begin(&it, data, fs->block_size, fs->filetype);
+            dirblock_begin(&it, data, fs->block_size, form.block);
             while ((ret = dirblock_next(&it, &e)) > 0) {
                 struct name_ref ref = {e.ino, ino, block, e.offset};
 
@@ -168,7 +170,7 @@ static int crawl_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err)
             ext4_oddity(fs);
     }
     if (ret == 0 && visible && ext4_is_dir(&inode))
-        ret = crawl_dir(fs, ino, &map, err);
+        ret = crawl_dir(fs, ino, &inode, &map, err);
     block_map_release(&map);
     return ret;
 }
@@ -215,10 +217,11 @@ static int snapshot_links(struct ext4_fs *fs, const struct nf_event *entry, stru
         return nf_fail(err, ret, "names of inode %u: out of memory", entry->inode);
     ev.kind = NF_LINK;
     for (size_t i = EXT4_MAX_PATHS; ret == 0 && i < n; i++) {
+        uint8_t buf[SHOWN_NAME_MAX];
         struct nf_bytes two[2], name;
 
         paths_clear(&paths);
-        if (!paths_ref_name(fs, &refs[i], &name) ||
+        if (!paths_ref_name(fs, &refs[i], buf, &name) ||
             !paths_add_entry(fs, &paths, refs[i].parent, name))
             continue;
         two[0] = paths.list[0];
@@ -240,6 +243,7 @@ static int snapshot_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err
     struct block_map map = {0};
     struct xattrs none = {0}, xattrs = {0};
     struct paths paths = {0};
+    uint8_t buf[SHOWN_NAME_MAX];
     int ret = 0;
 
     if (!ext4_inode_visible(fs, ino))
@@ -264,19 +268,10 @@ static int snapshot_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err
     ev.flags = paths.truncated ? NF_EV_TRUNCATED : 0;
     ev.create.attr = inode.attr;
     ev.create.valid_seq = fs->ctx.emitter->next_seq;
-    if (ext4_is_symlink(&inode)) {
-        uint64_t len = inode.attr.size;
-
-        if (!ext4_has_map(&inode)) {
-            ev.create.target = (struct nf_bytes){raw + 0x28, len < 60 ? len : 60};
-        } else if (map.n && map.ext[0].lblk == 0) {
-            const uint8_t *block = picture_block(&fs->pic, VIEW_OLD, map.ext[0].pblk, err);
-
-            if (block)
-                ev.create.target =
-                    (struct nf_bytes){block, len < fs->block_size ? len : fs->block_size};
-        }
-    }
+    if (ext4_is_symlink(&inode))
+        ev.create.target = shown_target(fs, VIEW_OLD, &inode, &map, buf, err);
+    if (paths.encrypted || (ext4_is_symlink(&inode) && shown_encrypted(fs, &inode)))
+        ev.flags |= NF_EV_ENCRYPTED;
     ret = ext4_emit(fs, &ev, err);
     memset(&ev.create, 0, sizeof(ev.create));
     if (ret == 0 && paths.more)

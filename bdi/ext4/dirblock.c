@@ -5,17 +5,35 @@
 
 #define DE_HEADER 8u     /* inode, rec_len, name_len, file_type */
 #define DE_MIN 12u       /* the shortest record: header and a one-byte name */
+#define DE_HASHES 8u     /* what hashed directories have behind the name */
 #define FT_MAX 8u        /* EXT2_FT_MAX: types from here on mean "unknown" */
+#define FT_CSUM 0xdeu    /* of the checksum tail */
+#define CIPHER_MIN 16u   /* names are encrypted in blocks of this size */
 #define BIG_BLOCK 65536u /* from this block size on, rec_len is packed */
 
+static uint32_t padded(uint32_t len)
+{
+    return (len + 3u) & ~3u;
+}
+
+/* The kernel's notion of an entry that has no hashes: ".", ".." and the tail. */
+static bool is_fake(const uint8_t *de)
+{
+    return (de[6] > 0 && de[6] <= 2 && de[8] == '.' && (de[9] == '.' || de[9] == 0)) ||
+           de[7] == FT_CSUM;
+}
+
 /* Length of the record at @pos, or 0 if the kernel would call it corrupt. */
-static uint32_t record_length(const uint8_t *data, uint32_t size, uint32_t pos)
+static uint32_t record_length(const uint8_t *data, uint32_t size, uint32_t pos,
+                              struct dirblock_form form)
 {
     const uint8_t *de = data + pos;
-    uint32_t left = size - pos, len;
+    uint32_t left = size - pos, len, hashes, last;
 
     if (left < DE_MIN)
         return 0;
+    hashes = form.hashed && !is_fake(de) ? DE_HASHES : 0;
+    last = DE_MIN + (form.hashed && !form.csum ? DE_HASHES : 0);
     len = nf_le16(de + 4);
     if (size >= BIG_BLOCK) {
         /* 16 bits cannot say 65536, so 0 and 65535 stand for the whole block
@@ -25,70 +43,82 @@ static uint32_t record_length(const uint8_t *data, uint32_t size, uint32_t pos)
         else
             len = (len & 0xfffc) | (len & 3) << 16;
     }
-    if (len < DE_MIN || len % 4 != 0 || len > left)
+    if (len < DE_MIN + hashes || len % 4 != 0 || len > left)
         return 0;
-    if (len < ((DE_HEADER + de[6] + 3u) & ~3u))
+    if (len < padded(DE_HEADER + de[6]) + hashes)
         return 0;
-    if (len != left && left - len < DE_MIN)
+    if (len != left && left - len < last)
         return 0;
     return len;
 }
 
-static void fill(const uint8_t *data, uint32_t pos, bool filetype, struct dirblock_entry *out)
+static void fill(const struct dirblock *it, uint32_t pos, struct dirblock_entry *out)
 {
-    const uint8_t *de = data + pos, *name = de + DE_HEADER;
+    const uint8_t *de = it->data + pos, *name = de + DE_HEADER;
     size_t len = de[6];
+    uint32_t behind = pos + padded(DE_HEADER + de[6]);
 
     out->ino = nf_le32(de);
     out->offset = (uint16_t)pos;
     /* Without the feature the byte is the high half of name_len; the kernel
      * reads only the low half in either case. */
-    out->type = filetype && de[7] < FT_MAX ? de[7] : 0;
+    out->type = it->form.filetype && de[7] < FT_MAX ? de[7] : 0;
     out->name = (struct nf_bytes){name, len};
     out->dot = len == 1 && name[0] == '.';
     out->dotdot = len == 2 && name[0] == '.' && name[1] == '.';
-    out->bad_name = len == 0 || memchr(name, '/', len) || memchr(name, '\0', len);
+    if (it->form.encrypted)
+        out->bad_name = len < CIPHER_MIN && !out->dot && !out->dotdot;
+    else
+        out->bad_name = len == 0 || memchr(name, '/', len) || memchr(name, '\0', len);
+    out->hash[0] = out->hash[1] = 0;
+    if (it->form.hashed && behind <= it->size && it->size - behind >= DE_HASHES) {
+        out->hash[0] = nf_le32(it->data + behind);
+        out->hash[1] = nf_le32(it->data + behind + 4);
+    }
 }
 
-void dirblock_begin(struct dirblock *it, const uint8_t *data, uint32_t size, bool filetype)
+void dirblock_begin(struct dirblock *it, const uint8_t *data, uint32_t size,
+                    struct dirblock_form form)
 {
-    *it = (struct dirblock){.data = data, .size = size, .filetype = filetype};
+    *it = (struct dirblock){.data = data, .size = size, .form = form};
 }
 
 int dirblock_next(struct dirblock *it, struct dirblock_entry *out)
 {
     while (it->pos < it->size) {
         uint32_t pos = it->pos;
-        uint32_t len = record_length(it->data, it->size, pos);
+        uint32_t len = record_length(it->data, it->size, pos, it->form);
 
         if (len == 0)
             return NF_EFORMAT;
         it->pos += len;
         /* Inode 0: deleted, an htree node's disguise, or the checksum tail. */
         if (nf_le32(it->data + pos) != 0) {
-            fill(it->data, pos, it->filetype, out);
+            fill(it, pos, out);
             return 1;
         }
     }
     return 0;
 }
 
-bool dirblock_at(const uint8_t *data, uint32_t size, bool filetype, uint16_t offset,
+bool dirblock_at(const uint8_t *data, uint32_t size, struct dirblock_form form, uint16_t offset,
                  struct dirblock_entry *out)
 {
+    struct dirblock it;
     uint32_t pos = 0;
 
     /* Only the chain from the start tells an entry from the remains of one
      * that was swallowed by its predecessor's rec_len. */
+    dirblock_begin(&it, data, size, form);
     while (pos < size) {
-        uint32_t len = record_length(data, size, pos);
+        uint32_t len = record_length(data, size, pos, form);
 
         if (len == 0 || pos > offset)
             return false;
         if (pos == offset) {
             if (nf_le32(data + pos) == 0)
                 return false;
-            fill(data, pos, filetype, out);
+            fill(&it, pos, out);
             return true;
         }
         pos += len;

@@ -12,12 +12,22 @@
 
 #include "common/bytes.h"
 
+/* How the entries of a directory are laid out. */
+struct dirblock_form {
+    bool filetype;  /* the file system's feature: an entry says what it names */
+    bool csum;      /* metadata_csum */
+    bool hashed;    /* casefolded and encrypted: a name is followed by its hashes */
+    bool encrypted; /* names are ciphertext: any bytes, no fewer than 16 */
+};
+
 struct dirblock_entry {
     uint32_t ino;     /* never 0; not checked against the number of inodes */
     uint16_t offset;  /* within the block */
     uint8_t type;     /* EXT2_FT_*; 0 if unknown or the file system has no filetype */
     bool dot, dotdot; /* by name alone: whether they belong here is the caller's to know */
-    bool bad_name;    /* empty, or holds '/' or NUL: to be reported, not used */
+    bool bad_name;    /* empty, or holds '/' or NUL; of ciphertext, too short: to be
+                         reported, not used */
+    uint32_t hash[2]; /* in hashed directories, else 0 */
     struct nf_bytes name; /* points into the block */
 };
 
@@ -25,21 +35,22 @@ struct dirblock {
     const uint8_t *data;
     uint32_t size;
     uint32_t pos;
-    bool filetype;
+    struct dirblock_form form;
 };
 
-void dirblock_begin(struct dirblock *it, const uint8_t *data, uint32_t size, bool filetype);
+void dirblock_begin(struct dirblock *it, const uint8_t *data, uint32_t size,
+                    struct dirblock_form form);
 
 /* 1: an entry; 0: end; NF_EFORMAT: the chain is broken here, nothing after
  * this point can be trusted (entries given before stand); so at every further
- * call. An entry is broken if the kernel says so: rec_len below 12, not a
- * multiple of 4, too short for the name, beyond the block or so near its end
- * that no entry fits behind it. */
+ * call. An entry is broken if the kernel says so: rec_len below 12 (20 with
+ * hashes), not a multiple of 4, too short for the name, beyond the block or so
+ * near its end that no entry fits behind it. */
 int dirblock_next(struct dirblock *it, struct dirblock_entry *out);
 
 /* The entry at @offset, if the chain from the block's start reaches a
  * well-formed live one exactly there. */
-bool dirblock_at(const uint8_t *data, uint32_t size, bool filetype, uint16_t offset,
-                 struct dirblock_entry *out);
+bool dirblock_at(const uint8_t *data, uint32_t size, struct dirblock_form form,
+                 uint16_t offset, struct dirblock_entry *out);
 
 #endif

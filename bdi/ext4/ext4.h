@@ -30,7 +30,10 @@ struct ext4_fs {
     uint64_t blocks;
     uint32_t inodes, inodes_per_group, inode_size, groups, desc_size;
     uint32_t first_ino, journal_ino, orphan_file_ino;
-    bool filetype, group_csum;
+    bool filetype, group_csum, csum, dir_index;
+    bool encrypt;       /* files and names may be ciphertext */
+    bool unsigned_hash; /* how htree hashes are computed: */
+    int hash_version;   /* of directories that do not say so themselves */
     uint8_t uuid[16];
     uint64_t *desc_blocks; /* block of each run of group descriptors */
     uint32_t ndesc_blocks;

@@ -33,9 +33,6 @@ void links_free(struct links *l)
         free(l->slots[i]);
     for (size_t i = 0; i < l->nops; i++)
         free(l->ops[i]);
-    for (size_t i = 0; i < l->ntemps; i++)
-        free(l->temp_names[i]);
-    free(l->temp_names);
     free(l->slots);
     free(l->buckets);
     free(l->ops);
@@ -81,7 +78,7 @@ static struct slot *slot_find(struct links *l, uint64_t dir, struct nf_bytes nam
     return s;
 }
 
-struct slot *links_slot(struct links *l, uint64_t dir, struct nf_bytes name)
+struct slot *links_slot(struct links *l, uint64_t dir, struct nf_bytes name, bool copy)
 {
     struct slot *s = slot_find(l, dir, name);
     size_t b;
@@ -99,11 +96,15 @@ struct slot *links_slot(struct links *l, uint64_t dir, struct nf_bytes name)
         l->slots = bigger;
         l->slots_cap = cap;
     }
-    s = calloc(1, sizeof(*s));
+    s = calloc(1, sizeof(*s) + (copy ? name.len : 0));
     if (!s)
         return NULL;
     s->dir = dir;
     s->name = name;
+    if (copy) {
+        memcpy(s->copy, name.data, name.len);
+        s->name.data = s->copy;
+    }
     b = hash(l, dir, name);
     s->next = l->buckets[b];
     l->buckets[b] = s;
@@ -111,10 +112,10 @@ struct slot *links_slot(struct links *l, uint64_t dir, struct nf_bytes name)
     return s;
 }
 
-int links_saw(struct links *l, bool new_side, uint64_t dir, struct nf_bytes name,
+int links_saw(struct links *l, bool new_side, uint64_t dir, struct nf_bytes name, bool copy,
               const struct name_ref *ref)
 {
-    struct slot *s = links_slot(l, dir, name);
+    struct slot *s = links_slot(l, dir, name, copy);
 
     if (!s)
         return NF_ENOMEM;
@@ -196,6 +197,20 @@ bool links_current(const struct links *l, uint64_t key, size_t i, uint64_t *dir,
         return false;
     *dir = n->names[i].dir;
     *name = n->names[i].name;
+    return true;
+}
+
+bool links_encrypted(const struct links *l, uint64_t key, bool *encrypted)
+{
+    const struct step_inode *si = u64map_get(&l->step->touched, key & ~OBJECT_NEW);
+
+    if (!si)
+        return false;
+    if (key & OBJECT_NEW || !si->old_live)
+        *encrypted = shown_encrypted(l->fs, &si->new);
+    else
+        *encrypted = shown_encrypted(l->fs, &si->old) ||
+                     (si->same && shown_encrypted(l->fs, &si->new));
     return true;
 }
 

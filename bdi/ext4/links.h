@@ -26,8 +26,9 @@ struct links *links_new(struct ext4_fs *fs, struct step *step);
 void links_free(struct links *l);
 
 /* A directory entry seen on the old or the new side of a changed block. Entries
- * seen on both sides cancel out. @name must stay valid until links_free(). */
-int links_saw(struct links *l, bool new_side, uint64_t dir, struct nf_bytes name,
+ * seen on both sides cancel out. @name is copied if @copy, else it must stay
+ * valid until links_free(). */
+int links_saw(struct links *l, bool new_side, uint64_t dir, struct nf_bytes name, bool copy,
               const struct name_ref *ref);
 
 /* All entries are in: pair them and take the removed names from the index. */
@@ -43,6 +44,10 @@ int links_finish(struct links *l, struct nf_error *err);
  * operations (its other names are in the index). */
 bool links_current(const struct links *l, uint64_t key, size_t i, uint64_t *dir,
                    struct nf_bytes *name);
+
+/* Are the names in directory object @key, of this step, ciphertext? False if the
+ * step does not touch it. */
+bool links_encrypted(const struct links *l, uint64_t key, bool *encrypted);
 
 /* Did CREATE go out for new object @key? */
 bool links_created(const struct links *l, uint64_t key);

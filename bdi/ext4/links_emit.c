@@ -49,22 +49,18 @@ static int emit_create(struct links *l, struct node *n, const struct ext4_inode 
                        struct nf_event *ev, struct nf_error *err)
 {
     struct ext4_fs *fs = l->fs;
+    uint8_t buf[SHOWN_NAME_MAX];
     struct nf_error ignored;
-    const uint8_t *block;
 
     ev->kind = NF_CREATE;
     ev->create.attr = inode->attr;
     if (ext4_is_symlink(inode)) {
-        uint64_t len = inode->attr.size;
+        static const struct block_map none;
 
-        if (!ext4_has_map(inode)) {
-            ev->create.target = (struct nf_bytes){inode->raw + 0x28, len < 60 ? len : 60};
-        } else if (n->si && n->si->new_map.n && n->si->new_map.ext[0].lblk == 0) {
-            block = picture_block(&fs->pic, VIEW_NEW, n->si->new_map.ext[0].pblk, &ignored);
-            if (block)
-                ev->create.target =
-                    (struct nf_bytes){block, len < fs->block_size ? len : fs->block_size};
-        }
+        ev->create.target = shown_target(fs, VIEW_NEW, inode, n->si ? &n->si->new_map : &none, buf,
+                                         &ignored);
+        if (shown_encrypted(fs, inode))
+            ev->flags |= NF_EV_ENCRYPTED;
     }
     n->exists = true;
     return send(l, ev, err);
@@ -198,22 +194,12 @@ int links_emit_detour(struct links *l, struct link_op *op, struct nf_error *err)
     struct ext4_inode scratch;
     const struct ext4_inode *inode;
     struct nf_event ev = {.kind = NF_RENAME, .flags = NF_EV_UNORDERED};
-    char **names = reallocarray(l->temp_names, l->ntemps + 1, sizeof(*names));
     char name[64];
-    struct slot *temp = NULL;
+    struct slot *temp;
     bool ok;
 
-    if (names) {
-        l->temp_names = names;
-        snprintf(name, sizeof(name), ".nearfield-%u-%u", (uint32_t)op->obj->key, l->detours++);
-        names[l->ntemps] = strdup(name);
-        if (names[l->ntemps]) {
-            struct nf_bytes b = {(uint8_t *)names[l->ntemps], strlen(name)};
-
-            l->ntemps++;
-            temp = links_slot(l, EXT2_ROOT_INO, b);
-        }
-    }
+    snprintf(name, sizeof(name), ".nearfield-%u-%u", (uint32_t)op->obj->key, l->detours++);
+    temp = links_slot(l, EXT2_ROOT_INO, (struct nf_bytes){(uint8_t *)name, strlen(name)}, true);
     if (!temp)
         return nf_fail(err, NF_ENOMEM, "ordering names: out of memory");
     op->detoured = true;

@@ -65,6 +65,7 @@ static struct link_op *unmet(struct links *l, struct link_op *op, bool *impossib
             paths_is_beneath(l->fs, op->dst->dir, op->obj->key)) {
             /* Something between must move out first. */
             uint64_t at = op->dst->dir;
+            uint8_t buf[SHOWN_NAME_MAX];
             struct nf_bytes name;
 
             for (int i = 0; i < 8192 && at != op->obj->key; i++) {
@@ -74,7 +75,7 @@ static struct link_op *unmet(struct links *l, struct link_op *op, bool *impossib
                     if (m->type == OP_MOVE && m->state != OP_DONE && m != op)
                         return m;
                 }
-                if (at == EXT2_ROOT_INO || !paths_parent(l->fs, at, &at, &name))
+                if (at == EXT2_ROOT_INO || !paths_parent(l->fs, at, &at, buf, &name))
                     break;
             }
             *impossible = true;

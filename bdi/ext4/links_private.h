@@ -22,6 +22,7 @@ struct slot {
     struct name_ref old_ref, new_ref;
     struct link_op *leaving; /* not done yet: the place is still taken */
     struct slot *next;       /* hash chain */
+    uint8_t copy[];          /* of the name, where nothing else holds it */
 };
 
 struct link_op {
@@ -65,12 +66,10 @@ struct links {
     size_t depth;
     uint32_t detours;
     struct paths paths;
-    char **temp_names;
-    size_t ntemps;
 };
 
 /* links.c */
-struct slot *links_slot(struct links *l, uint64_t dir, struct nf_bytes name);
+struct slot *links_slot(struct links *l, uint64_t dir, struct nf_bytes name, bool copy);
 struct node *links_node(struct links *l, uint64_t key);
 int links_add_name(struct node *n, uint64_t dir, struct nf_bytes name);
 void links_drop_name(struct node *n, const struct slot *s);

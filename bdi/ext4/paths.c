@@ -16,6 +16,7 @@ void paths_clear(struct paths *p)
     p->used = 0;
     p->truncated = false;
     p->more = false;
+    p->encrypted = false;
 }
 
 void paths_release(struct paths *p)
@@ -24,20 +25,26 @@ void paths_release(struct paths *p)
     memset(p, 0, sizeof(*p));
 }
 
-bool paths_ref_name(struct ext4_fs *fs, const struct name_ref *ref, struct nf_bytes *name)
+bool paths_ref_name(struct ext4_fs *fs, const struct name_ref *ref, uint8_t buf[SHOWN_NAME_MAX],
+                    struct nf_bytes *name)
 {
     enum view view = fs->links ? VIEW_NEW : VIEW_OLD;
+    const uint8_t *raw = ext4_inode_raw(fs, view, ref->parent);
     const uint8_t *block = picture_block(&fs->pic, view, ref->pblk, NULL);
+    struct ext4_inode dir;
+    struct shown_form form;
     struct dirblock_entry e;
 
-    if (!block || !dirblock_at(block, fs->block_size, fs->filetype, ref->offset, &e) ||
-        e.ino != ref->ino || e.bad_name)
+    if (!raw || !block)
         return false;
-    *name = e.name;
-    return true;
+    ext4_inode_decode(&dir, raw, fs->inode_size);
+    form = shown_form(fs, view, ref->parent, &dir);
+    return dirblock_at(block, fs->block_size, form.block, ref->offset, &e) && e.ino == ref->ino &&
+           shown_name(fs, &form, &e, buf, name);
 }
 
-bool paths_parent(struct ext4_fs *fs, uint64_t key, uint64_t *parent, struct nf_bytes *name)
+bool paths_parent(struct ext4_fs *fs, uint64_t key, uint64_t *parent, uint8_t buf[SHOWN_NAME_MAX],
+                  struct nf_bytes *name)
 {
     struct name_ref ref;
     size_t cursor = 0;
@@ -47,7 +54,7 @@ bool paths_parent(struct ext4_fs *fs, uint64_t key, uint64_t *parent, struct nf_
     if (key & OBJECT_NEW)
         return false;
     while (names_next(&fs->names, (uint32_t)key, &cursor, &ref)) {
-        if (paths_ref_name(fs, &ref, name)) {
+        if (paths_ref_name(fs, &ref, buf, name)) {
             *parent = ref.parent;
             return true;
         }
@@ -57,12 +64,13 @@ bool paths_parent(struct ext4_fs *fs, uint64_t key, uint64_t *parent, struct nf_
 
 bool paths_is_beneath(struct ext4_fs *fs, uint64_t dir, uint64_t top)
 {
+    uint8_t buf[SHOWN_NAME_MAX];
     struct nf_bytes name;
 
     for (int depth = 0; depth < MAX_DEPTH; depth++) {
         if (dir == top)
             return true;
-        if (dir == EXT2_ROOT_INO || !paths_parent(fs, dir, &dir, &name))
+        if (dir == EXT2_ROOT_INO || !paths_parent(fs, dir, &dir, buf, &name))
             return false;
     }
     return true; /* a loop: whatever asks must not go on */
@@ -88,8 +96,27 @@ static bool reserve(struct paths *p, size_t len)
     return true;
 }
 
+/* Are the names in directory object @key, as they are now, ciphertext? */
+static bool names_encrypted(struct ext4_fs *fs, uint64_t key)
+{
+    struct ext4_inode inode;
+    const uint8_t *raw;
+    bool encrypted;
+
+    if (!fs->encrypt)
+        return false;
+    if (fs->links && links_encrypted(fs->links, key, &encrypted))
+        return encrypted;
+    raw = ext4_inode_raw(fs, VIEW_OLD, (uint32_t)key);
+    if (!raw)
+        return false;
+    ext4_inode_decode(&inode, raw, fs->inode_size);
+    return shown_encrypted(fs, &inode);
+}
+
 bool paths_add_entry(struct ext4_fs *fs, struct paths *p, uint64_t dir, struct nf_bytes name)
 {
+    uint8_t buf[SHOWN_NAME_MAX];
     struct nf_bytes part = name;
     uint64_t at = dir;
     size_t len = 0;
@@ -108,7 +135,7 @@ bool paths_add_entry(struct ext4_fs *fs, struct paths *p, uint64_t dir, struct n
             p->truncated = true;
             return false;
         }
-        if (!paths_parent(fs, at, &at, &part))
+        if (!paths_parent(fs, at, &at, buf, &part))
             return false;
     }
     if (!reserve(p, len)) {
@@ -122,7 +149,8 @@ bool paths_add_entry(struct ext4_fs *fs, struct paths *p, uint64_t dir, struct n
         end -= part.len;
         memcpy(end, part.data, part.len);
         *--end = '/';
-        if (at == EXT2_ROOT_INO || !paths_parent(fs, at, &at, &part))
+        p->encrypted = p->encrypted || names_encrypted(fs, at);
+        if (at == EXT2_ROOT_INO || !paths_parent(fs, at, &at, buf, &part))
             break;
     }
     p->list[p->n++] = (struct nf_bytes){p->buf + p->used, len};
@@ -219,6 +247,7 @@ void paths_add_object(struct ext4_fs *fs, struct paths *p, uint64_t key)
 {
     struct name_ref refs[EXT4_MAX_PATHS];
     size_t first = p->n, kept;
+    uint8_t buf[SHOWN_NAME_MAX];
     uint64_t dir;
     struct nf_bytes name;
 
@@ -237,7 +266,7 @@ void paths_add_object(struct ext4_fs *fs, struct paths *p, uint64_t key)
         size_t n = first_refs(fs, (uint32_t)key, refs, EXT4_MAX_PATHS, &p->more);
 
         for (size_t i = 0; i < n; i++) {
-            if (paths_ref_name(fs, &refs[i], &name))
+            if (paths_ref_name(fs, &refs[i], buf, &name))
                 paths_add_entry(fs, p, refs[i].parent, name);
         }
     }

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "bdi/ext4/ext4.h"
+#include "bdi/ext4/shown.h"
 #include "common/bytes.h"
 
 #define OBJECT_NEW (1ull << 32)
@@ -27,14 +28,15 @@ struct paths {
     size_t n;
     bool truncated; /* a path was too long, or could not be built */
     bool more;      /* there are more names than fit */
+    bool encrypted; /* a name in them stands for ciphertext */
     uint8_t *buf;
     size_t used, cap;
 };
 
-/* NF_EV_TRUNCATED if @p does not have every name, else 0. */
+/* What they mean for an event's flags: names that are left out, and encrypted ones. */
 static inline uint32_t paths_flags(const struct paths *p)
 {
-    return p->truncated || p->more ? NF_EV_TRUNCATED : 0;
+    return (p->truncated || p->more ? NF_EV_TRUNCATED : 0) | (p->encrypted ? NF_EV_ENCRYPTED : 0);
 }
 
 void paths_clear(struct paths *p);
@@ -52,14 +54,17 @@ void paths_add_object(struct ext4_fs *fs, struct paths *p, uint64_t key);
  * Returns 0 or NF_ENOMEM. */
 int paths_all_refs(struct ext4_fs *fs, uint32_t ino, struct name_ref **refs, size_t *n);
 
-/* The name that @ref points to; false if the directory does not have it. */
-bool paths_ref_name(struct ext4_fs *fs, const struct name_ref *ref, struct nf_bytes *name);
+/* The name that @ref points to, in its block or in @buf; false if the directory
+ * does not have it. */
+bool paths_ref_name(struct ext4_fs *fs, const struct name_ref *ref, uint8_t buf[SHOWN_NAME_MAX],
+                    struct nf_bytes *name);
 
 /* Is directory object @dir the object @top or beneath it? */
 bool paths_is_beneath(struct ext4_fs *fs, uint64_t dir, uint64_t top);
 
-/* The object that holds the (first) name of @key; false for the root and for
- * what has no name. */
-bool paths_parent(struct ext4_fs *fs, uint64_t key, uint64_t *parent, struct nf_bytes *name);
+/* The object that holds the (first) name of @key, and that name as above; false
+ * for the root and for what has no name. */
+bool paths_parent(struct ext4_fs *fs, uint64_t key, uint64_t *parent, uint8_t buf[SHOWN_NAME_MAX],
+                  struct nf_bytes *name);
 
 #endif

@@ -136,6 +136,20 @@ static bool same_object(const struct ext4_inode *a, const struct ext4_inode *b)
            a->attr.crtime.sec == b->attr.crtime.sec && a->attr.crtime.nsec == b->attr.crtime.nsec;
 }
 
+/* Encryption and case folding are set on empty directories only; an index, which
+ * decides what encrypted names look like, may come and go. */
+static bool is_reformed(struct ext4_fs *fs, const struct step_inode *si)
+{
+    struct shown_form old, new;
+
+    if (!si->same || !ext4_is_dir(&si->new) ||
+        !(shown_encrypted(fs, &si->old) || shown_encrypted(fs, &si->new)))
+        return false;
+    old = shown_form(fs, VIEW_OLD, si->ino, &si->old);
+    new = shown_form(fs, VIEW_NEW, si->ino, &si->new);
+    return !shown_form_equal(&old, &new);
+}
+
 static int load(struct ext4_fs *fs, struct step *step, struct nf_error *err)
 {
     size_t pos = 0;
@@ -159,8 +173,9 @@ static int load(struct ext4_fs *fs, struct step *step, struct nf_error *err)
                    (si->ino == EXT2_ROOT_INO || same_object(&si->old, &si->new));
         old_map = si->old_live && ext4_has_map(&si->old);
         new_map = si->new_live && ext4_has_map(&si->new);
+        si->reformed = is_reformed(fs, si);
         si->map_differs = (old_map || new_map) &&
-                          (!si->same || old_map != new_map || si->node_changed ||
+                          (!si->same || old_map != new_map || si->node_changed || si->reformed ||
                            memcmp(si->old.raw + 0x28, si->new.raw + 0x28, 60) != 0);
         if (!si->map_differs && !(new_map && ext4_is_reg(&si->new) &&
                                   si->new.attr.size > si->old.attr.size))

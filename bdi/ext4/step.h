@@ -26,6 +26,7 @@ struct step_inode {
     bool node_changed;     /* a block of its map is staged */
     bool xattr_changed;    /* its attribute block is staged */
     bool dir_changed;      /* a block of the directory is staged */
+    bool reformed;         /* a directory whose names are all read or said in a new way */
     bool maps_read, map_differs;
     struct ext4_inode old, new;
     struct block_map old_map, new_map;

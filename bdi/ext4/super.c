@@ -17,17 +17,19 @@
     (EXT2_FEATURE_COMPAT_DIR_PREALLOC | EXT3_FEATURE_COMPAT_HAS_JOURNAL |                        \
      EXT2_FEATURE_COMPAT_EXT_ATTR | EXT2_FEATURE_COMPAT_RESIZE_INODE |                           \
      EXT2_FEATURE_COMPAT_DIR_INDEX | EXT4_FEATURE_COMPAT_SPARSE_SUPER2 |                         \
-     EXT4_FEATURE_COMPAT_ORPHAN_FILE)
+     EXT4_FEATURE_COMPAT_ORPHAN_FILE | EXT4_FEATURE_COMPAT_STABLE_INODES)
 #define INCOMPAT_OK                                                                               \
     (EXT2_FEATURE_INCOMPAT_FILETYPE | EXT3_FEATURE_INCOMPAT_RECOVER |                            \
      EXT2_FEATURE_INCOMPAT_META_BG | EXT3_FEATURE_INCOMPAT_EXTENTS |                             \
      EXT4_FEATURE_INCOMPAT_64BIT | EXT4_FEATURE_INCOMPAT_FLEX_BG |                               \
-     EXT4_FEATURE_INCOMPAT_CSUM_SEED)
+     EXT4_FEATURE_INCOMPAT_CSUM_SEED | EXT4_FEATURE_INCOMPAT_ENCRYPT |                            \
+     EXT4_FEATURE_INCOMPAT_CASEFOLD)
 #define RO_COMPAT_OK                                                                              \
     (EXT2_FEATURE_RO_COMPAT_SPARSE_SUPER | EXT2_FEATURE_RO_COMPAT_LARGE_FILE |                   \
      EXT4_FEATURE_RO_COMPAT_HUGE_FILE | EXT4_FEATURE_RO_COMPAT_GDT_CSUM |                        \
      EXT4_FEATURE_RO_COMPAT_DIR_NLINK | EXT4_FEATURE_RO_COMPAT_EXTRA_ISIZE |                     \
-     EXT4_FEATURE_RO_COMPAT_METADATA_CSUM | EXT4_FEATURE_RO_COMPAT_ORPHAN_PRESENT)
+     EXT4_FEATURE_RO_COMPAT_METADATA_CSUM | EXT4_FEATURE_RO_COMPAT_ORPHAN_PRESENT |                    \
+     EXT4_FEATURE_RO_COMPAT_VERITY)
 
 static int refuse(uint32_t word, int compat, struct nf_error *err)
 {
@@ -98,6 +100,11 @@ int ext4_read_geometry(struct ext4_fs *fs, struct nf_error *err)
     fs->filetype = (sb->s_feature_incompat & EXT2_FEATURE_INCOMPAT_FILETYPE) != 0;
     fs->group_csum = (sb->s_feature_ro_compat & (EXT4_FEATURE_RO_COMPAT_GDT_CSUM |
                                                  EXT4_FEATURE_RO_COMPAT_METADATA_CSUM)) != 0;
+    fs->csum = ext2fs_has_feature_metadata_csum(sb);
+    fs->dir_index = ext2fs_has_feature_dir_index(sb);
+    fs->encrypt = ext2fs_has_feature_encrypt(sb);
+    fs->hash_version = sb->s_def_hash_version;
+    fs->unsigned_hash = (sb->s_flags & EXT2_FLAGS_UNSIGNED_HASH) != 0;
     memcpy(fs->uuid, sb->s_uuid, 16);
     /* libext2fs checked most of these; the rest of the engine relies on them. */
     if (fs->block_size < 1024 || fs->block_size > 65536 || fs->inode_size < 128 ||

@@ -11,6 +11,20 @@ struct collect {
     bool nameless; /* met an attribute that nobody could ask for */
 };
 
+/* The kernel lists and gives out these; attributes that ext4 keeps for itself
+ * (encryption's context, verity's descriptor, inline data) have no such name. */
+static bool is_visible(const char *name)
+{
+    static const char *const families[] = {"user.", "trusted.", "security.", "gnu."};
+
+    for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
+        if (strncmp(name, families[i], strlen(families[i])) == 0)
+            return true;
+    }
+    return strcmp(name, "system.posix_acl_access") == 0 ||
+           strcmp(name, "system.posix_acl_default") == 0;
+}
+
 static int collect_name(char *name, char *value, size_t len, void *priv)
 {
     struct collect *c = priv;
@@ -18,12 +32,10 @@ static int collect_name(char *name, char *value, size_t len, void *priv)
     struct xattr *bigger;
 
     (void)value, (void)len;
-    if (strcmp(name, "system.data") == 0)
-        return 0; /* inline data: content, not an attribute */
-    if (!*name) {
+    if (!*name)
         c->nameless = true;
+    if (!is_visible(name))
         return 0;
-    }
     if (x->n == c->cap) {
         c->cap = c->cap ? c->cap * 2 : 4;
         bigger = reallocarray(x->list, c->cap, sizeof(*bigger));

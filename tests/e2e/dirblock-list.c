@@ -65,6 +65,7 @@ static int ours(ext2_filsys fs, blk64_t *block, e2_blkcnt_t lblk, blk64_t ref, i
                 void *opaque)
 {
     struct walk *w = opaque;
+    const struct dirblock_form form = {.filetype = w->filetype};
     uint8_t *buf = malloc(fs->blocksize);
     struct dirblock it;
     struct dirblock_entry e;
@@ -73,7 +74,7 @@ static int ours(ext2_filsys fs, blk64_t *block, e2_blkcnt_t lblk, blk64_t ref, i
     (void)lblk, (void)ref, (void)ref_offset;
     if (!buf || io_channel_read_blk64(fs->io, *block, 1, buf) != 0)
         abort();
-    dirblock_begin(&it, buf, fs->blocksize, w->filetype);
+    dirblock_begin(&it, buf, fs->blocksize, form);
     while ((rc = dirblock_next(&it, &e)) > 0) {
         struct item *i = add(w->out);
         struct dirblock_entry again;
@@ -85,7 +86,7 @@ static int ours(ext2_filsys fs, blk64_t *block, e2_blkcnt_t lblk, blk64_t ref, i
         i->dot = e.dot;
         i->dotdot = e.dotdot;
         memcpy(i->name, e.name.data, e.name.len);
-        if (e.bad_name || !dirblock_at(buf, fs->blocksize, w->filetype, e.offset, &again) ||
+        if (e.bad_name || !dirblock_at(buf, fs->blocksize, form, e.offset, &again) ||
             again.ino != e.ino)
             w->broken = true;
     }

@@ -13,6 +13,8 @@
 
 #define BLOCK 1024u
 
+static const struct dirblock_form typed = {.filetype = true};
+
 static uint32_t put(uint8_t *b, uint32_t pos, uint32_t ino, uint16_t rec_len, uint8_t type,
                     const char *name, uint8_t name_len)
 {
@@ -46,7 +48,7 @@ static void lists_what_is_there(void **state)
 
     (void)state;
     sample(b);
-    dirblock_begin(&it, b, BLOCK, true);
+    dirblock_begin(&it, b, BLOCK, typed);
     assert_int_equal(dirblock_next(&it, &e), 1);
     assert_true(e.dot && !e.dotdot && !e.bad_name);
     assert_int_equal(e.ino, 11);
@@ -78,21 +80,21 @@ static void finds_an_entry_by_its_offset(void **state)
     (void)state;
     sample(b);
     for (uint32_t off = 0; off < BLOCK + 8; off++)
-        if (dirblock_at(b, BLOCK, true, (uint16_t)off, &e)) {
+        if (dirblock_at(b, BLOCK, typed, (uint16_t)off, &e)) {
             assert_int_equal(e.offset, off);
             live++;
         }
     assert_int_equal(live, 4);
-    assert_true(dirblock_at(b, BLOCK, true, 40, &e));
+    assert_true(dirblock_at(b, BLOCK, typed, 40, &e));
     assert_int_equal(e.ino, 20);
     /* Swallowed by its predecessor: its bytes are still there, it is not. */
     nf_put_le16(b + 24 + 4, 32);
-    assert_false(dirblock_at(b, BLOCK, true, 40, &e));
+    assert_false(dirblock_at(b, BLOCK, typed, 40, &e));
     /* Behind a break nothing counts. */
     sample(b);
     nf_put_le16(b + 12 + 4, 13);
-    assert_false(dirblock_at(b, BLOCK, true, 40, &e));
-    assert_true(dirblock_at(b, BLOCK, true, 0, &e));
+    assert_false(dirblock_at(b, BLOCK, typed, 40, &e));
+    assert_true(dirblock_at(b, BLOCK, typed, 0, &e));
 }
 
 static void type_needs_the_feature(void **state)
@@ -102,10 +104,10 @@ static void type_needs_the_feature(void **state)
 
     (void)state;
     sample(b);
-    assert_true(dirblock_at(b, BLOCK, false, 40, &e));
+    assert_true(dirblock_at(b, BLOCK, (struct dirblock_form){0}, 40, &e));
     assert_int_equal(e.type, 0);
     b[40 + 7] = 8;
-    assert_true(dirblock_at(b, BLOCK, true, 40, &e));
+    assert_true(dirblock_at(b, BLOCK, typed, 40, &e));
     assert_int_equal(e.type, 0);
 }
 
@@ -122,13 +124,84 @@ static void names_that_must_not_be_used(void **state)
     pos = put(b, pos, 7, 12, 1, "a\0b", 3);
     pos = put(b, pos, 8, 12, 1, "...", 3);
     put(b, pos, 9, (uint16_t)(BLOCK - pos), 1, "\xff\n*", 3);
-    dirblock_begin(&it, b, BLOCK, true);
+    dirblock_begin(&it, b, BLOCK, typed);
     for (int i = 0; i < 5; i++) {
         assert_int_equal(dirblock_next(&it, &e), 1);
         assert_int_equal(e.bad_name, i < 3);
         assert_false(e.dot || e.dotdot);
     }
     assert_int_equal(dirblock_next(&it, &e), 0);
+}
+
+static const struct dirblock_form cipher = {.filetype = true, .encrypted = true};
+
+/* Ciphertext may be any bytes, but not fewer than a cipher block's. */
+static void encrypted_names(void **state)
+{
+    uint8_t b[BLOCK] = {0};
+    struct dirblock it;
+    struct dirblock_entry e;
+    uint32_t pos = 0;
+
+    (void)state;
+    pos = put(b, pos, 11, 12, 2, ".", 1);
+    pos = put(b, pos, 2, 12, 2, "..", 2);
+    pos = put(b, pos, 5, 24, 1, "fifteen bytes .", 15);
+    put(b, pos, 6, (uint16_t)(BLOCK - pos), 1, "slash / and nul\0", 16);
+    dirblock_begin(&it, b, BLOCK, cipher);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(dirblock_next(&it, &e), 1);
+        assert_int_equal(e.bad_name, i == 2);
+        assert_int_equal(e.dot, i == 0);
+        assert_int_equal(e.dotdot, i == 1);
+    }
+    assert_int_equal(dirblock_next(&it, &e), 0);
+}
+
+/* Casefolded and encrypted: eight bytes more for each entry but "." and "..". */
+static void hashes_behind_names(void **state)
+{
+    static const char name[] = "seventeen bytes /";
+    struct dirblock_form form = cipher;
+    uint8_t b[BLOCK] = {0};
+    struct dirblock it;
+    struct dirblock_entry e;
+    uint32_t pos = 0, first, last;
+
+    (void)state;
+    form.hashed = true;
+    pos = put(b, pos, 11, 12, 2, ".", 1);
+    first = pos = put(b, pos, 2, 12, 2, "..", 2);
+    pos = put(b, pos, 5, 36, 1, name, 17);
+    nf_put_le32(b + first + 28, 0x11223344);
+    nf_put_le32(b + first + 32, 0x55667788);
+    last = pos;
+    put(b, pos, 6, (uint16_t)(BLOCK - pos), 1, name, 17);
+    dirblock_begin(&it, b, BLOCK, form);
+    assert_int_equal(dirblock_next(&it, &e), 1);
+    assert_int_equal(dirblock_next(&it, &e), 1);
+    assert_int_equal(dirblock_next(&it, &e), 1);
+    assert_int_equal(e.name.len, 17);
+    assert_int_equal(e.hash[0], 0x11223344);
+    assert_int_equal(e.hash[1], 0x55667788);
+    assert_false(e.bad_name);
+    assert_int_equal(dirblock_next(&it, &e), 1);
+    assert_int_equal(e.offset, last);
+    assert_int_equal(dirblock_next(&it, &e), 0);
+    assert_true(dirblock_at(b, BLOCK, form, (uint16_t)first, &e));
+    assert_int_equal(e.hash[1], 0x55667788);
+    /* Without room for them the chain is broken; a directory of another kind needs none. */
+    nf_put_le16(b + first + 4, 32);
+    put(b, first + 32, 6, (uint16_t)(BLOCK - first - 32), 1, name, 17);
+    assert_false(dirblock_at(b, BLOCK, form, (uint16_t)first, &e));
+    assert_true(dirblock_at(b, BLOCK, cipher, (uint16_t)first, &e));
+    assert_int_equal(e.hash[0], 0);
+    /* Behind an entry must be room for another one, or, with checksums, the tail. */
+    pos = put(b, first, 5, (uint16_t)(BLOCK - first - 12), 1, name, 17);
+    put(b, pos, 0, 12, 0xde, "", 0);
+    assert_false(dirblock_at(b, BLOCK, form, (uint16_t)first, &e));
+    form.csum = true;
+    assert_true(dirblock_at(b, BLOCK, form, (uint16_t)first, &e));
 }
 
 static void htree_nodes_look_empty(void **state)
@@ -144,7 +217,7 @@ static void htree_nodes_look_empty(void **state)
     b[6] = 1;
     put(b, 12, 2, BLOCK - 12, 2, "..\0\0", 4);
     b[18] = 2;
-    dirblock_begin(&it, b, BLOCK, true);
+    dirblock_begin(&it, b, BLOCK, typed);
     assert_int_equal(dirblock_next(&it, &e), 1);
     assert_true(e.dot);
     assert_int_equal(dirblock_next(&it, &e), 1);
@@ -153,7 +226,7 @@ static void htree_nodes_look_empty(void **state)
     /* dx_node: one empty entry over the whole block. */
     memset(b, 0xa5, BLOCK);
     put(b, 0, 0, BLOCK, 0, "", 0);
-    dirblock_begin(&it, b, BLOCK, true);
+    dirblock_begin(&it, b, BLOCK, typed);
     assert_int_equal(dirblock_next(&it, &e), 0);
 }
 
@@ -164,7 +237,7 @@ static int count_until_end(const uint8_t *b, uint32_t size, unsigned *n)
     int rc;
 
     *n = 0;
-    dirblock_begin(&it, b, size, true);
+    dirblock_begin(&it, b, size, typed);
     while ((rc = dirblock_next(&it, &e)) == 1) {
         assert_true(e.ino != 0);
         assert_true(e.offset + 8u + e.name.len <= size);
@@ -237,7 +310,7 @@ static void lengths_of_64k_blocks(void **state)
     }
     put(b, 0, 7, 0xfff4, 1, "x", 1); /* 65524 */
     put(b, 0xfff4, 8, 12, 1, "y", 1);
-    dirblock_begin(&it, b, size, true);
+    dirblock_begin(&it, b, size, typed);
     assert_int_equal(dirblock_next(&it, &e), 1);
     assert_int_equal(dirblock_next(&it, &e), 1);
     assert_int_equal(e.offset, 0xfff4);
@@ -263,7 +336,7 @@ static void every_byte_corrupted(void **state)
             sample(b);
             b[at] = values[v];
             damaged += count_until_end(b, BLOCK, &n) == NF_EFORMAT;
-            dirblock_at(b, BLOCK, true, 40, &e);
+            dirblock_at(b, BLOCK, typed, 40, &e);
         }
     assert_true(damaged > 0);
     free(b);
@@ -276,6 +349,8 @@ int main(void)
         cmocka_unit_test(finds_an_entry_by_its_offset),
         cmocka_unit_test(type_needs_the_feature),
         cmocka_unit_test(names_that_must_not_be_used),
+        cmocka_unit_test(encrypted_names),
+        cmocka_unit_test(hashes_behind_names),
         cmocka_unit_test(htree_nodes_look_empty),
         cmocka_unit_test(broken_chains_stop),
         cmocka_unit_test(short_blocks),
