@@ -16,6 +16,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "tests/oracle/syscalls_crypt.h"
+
 static const char usage_text[] =
     "Usage: syscalls exchange A B          renameat2(RENAME_EXCHANGE)\n"
     "       syscalls rename A B            rename(2), without mv's own ideas\n"
@@ -31,7 +33,9 @@ static const char usage_text[] =
     "       syscalls chattr FILE +FLAG|-FLAG   (i, a, j as a number in hex)\n"
     "       syscalls many DIR PREFIX COUNT     COUNT empty files\n"
     "       syscalls fsync FILE\n"
-    "       syscalls deep COUNT NAME           mkdir and chdir, COUNT times, then a file\n";
+    "       syscalls deep COUNT NAME           mkdir and chdir, COUNT times, then a file\n"
+    "       syscalls encrypt DIR VERSION BYTE FLAGS   add a key made of BYTE, set a policy\n"
+    "       syscalls verity FILE BLOCKSIZE     enable verity\n";
 
 static int fail(const char *what)
 {
@@ -228,6 +232,11 @@ int main(int argc, char **argv)
         return do_many(argv[2], argv[3], atoi(argv[4]));
     if (CALL("deep", 2))
         return do_deep(atoi(argv[2]), argv[3]);
+    if (CALL("encrypt", 4))
+        return syscalls_encrypt(argv[2], atoi(argv[3]), argv[4][0],
+                                (unsigned)strtoul(argv[5], NULL, 0));
+    if (CALL("verity", 2))
+        return syscalls_verity(argv[2], (unsigned)atoi(argv[3]));
     if (CALL("fsync", 1)) {
         fd = open(argv[2], O_RDONLY);
         return fd < 0 || fsync(fd) < 0 ? fail(argv[2]) : 0;

@@ -3,6 +3,8 @@
  * Are two directory trees the same? Names, types, permission bits, owners,
  * device numbers, sizes, numbers of links and which names are links of one
  * file, modification times, extended attributes, link targets, contents.
+ * Files of the first tree that are encrypted without the key being at hand must
+ * be zeros of their size in the second one.
  * Not compared: sizes and link counts of directories, access and change
  * times, inode numbers. Needs root (xattrs of all namespaces).
  */
