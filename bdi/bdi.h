@@ -5,7 +5,7 @@
  * The library knows no transport: it takes the records of a disk's write
  * stream (common/record.h), reads the disk through a struct nf_image when it
  * must, and hands out events through a callback.  It opens nothing: the
- * shadow's descriptor is given to it.  One struct bdi belongs to one thread at
+ * shadow's descriptor is given to it (a look at a partition table takes a memfd).  One struct bdi belongs to one thread at
  * a time; different ones are independent.
  *
  * Installed as libbdi.so with this header and the four it includes; a program
@@ -62,16 +62,18 @@ void bdi_free(struct bdi *bdi);
  * Read partition tables and file systems and build the picture.  The disk
  * must not change between the first and the last read; whoever attaches to a
  * live disk checks that and calls it again on a new engine if it did.
- * Emits FS events (and ENTRY rows).  Returns 0, NF_EUNSUPPORTED if no file
- * system that could be followed was found (each was said by an FS event),
- * or another error.
+ * Emits FS events (and ENTRY rows).  Returns 0, also if there is nothing to
+ * follow (each place was said by an FS event, and is attached to when a record
+ * brings a file system), or an error.
  */
 int bdi_attach(struct bdi *bdi, struct nf_error *err);
 
 /*
  * Consume one record.  The record's data is not kept beyond the call.
  * Damage in the guest's structures is not an error: it is reported in events
- * and status.  Errors are those of the image, of memory, or the callback's;
+ * and status.  File systems that come and go, and partition tables, are
+ * followed; what is read for it must have the record applied to it, and before
+ * a RESIZE record the image's size is set to what can be read from then on.  Errors are those of the image, of memory, or the callback's;
  * NF_ELOST after a GAP record: continuity is broken, attach a new engine.
  */
 int bdi_record(struct bdi *bdi, const struct nf_record *rec, struct nf_error *err);

@@ -24,6 +24,13 @@ struct fs_context {
     uint64_t offset;   /* of the file system on the disk */
     uint64_t size;
     uint32_t partition; /* 0: the whole disk */
+    bool again;         /* records were consumed before: see attach() */
+};
+
+enum fs_end {
+    FS_LIVES = 0,
+    FS_ENDED = 1,   /* something else is, or will be, in its place */
+    FS_CHANGED = 2, /* what it has become is there already: attach it */
 };
 
 struct fs_driver {
@@ -32,10 +39,17 @@ struct fs_driver {
     /* Does blkid's @type name a file system for this driver? */
     bool (*probe)(const char *type);
 
-    /* Build the picture from the image. On success *out is the instance and
-     * FS(attached) was emitted. NF_EUNSUPPORTED: @err has the reason and
-     * nothing was emitted. */
-    int (*attach)(const struct fs_context *ctx, void **out, struct nf_error *err);
+    /*
+     * Build the picture from the image. *fs is null, or an instance at the
+     * same place that has ended. On success *fs is the instance and
+     * FS(attached) was emitted. NF_EBUSY: some of what was read may be newer
+     * than the records so far; *fs (unless null) is to be given all that
+     * come, and attach() called again with it. Otherwise *fs is null:
+     * NF_EUNSUPPORTED and NF_EFORMAT have the reason in @err, and nothing was
+     * emitted. With @ctx->again events are emitted only if all is of one
+     * moment; without, the caller drops them if the disk moved.
+     */
+    int (*attach)(const struct fs_context *ctx, void **fs, struct nf_error *err);
 
     /* Bytes now at [@offset, +@len): @data, or zeros if it is null. */
     int (*write)(void *fs, uint64_t offset, uint64_t len, const uint8_t *data,
@@ -47,8 +61,16 @@ struct fs_driver {
     /* A FLUSH: what was written in place is durable. */
     int (*barrier)(void *fs, struct nf_error *err);
 
-    /* Has it ended (FS(gone) was emitted)? Then it is detached. */
-    bool (*gone)(const void *fs);
+    /* The place is now of @size bytes. */
+    int (*resize)(void *fs, uint64_t size, struct nf_error *err);
+
+    /* Has it ended (FS(gone) was emitted)? Then retire() makes it keep only what
+     * spares a later attach() a reading; write() and unknown() go on. */
+    enum fs_end (*gone)(const void *fs);
+    void (*retire)(void *fs);
+
+    /* End it for @reason: emits FS(gone). */
+    int (*end)(void *fs, const char *reason, struct nf_error *err);
 
     void (*detach)(void *fs);
 };

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "common/bytes.h"
@@ -18,7 +18,6 @@
 
 #define SECTOR 512u
 #define COPY_CHUNK (64u * 1024)
-#define SCRATCH_ALIGN (1024u * 1024)
 
 /* Both ends of a disk: MBR, both GPTs, and RAID superblocks. */
 #define DISK_EDGE (1024u * 1024)
@@ -31,12 +30,11 @@
 
 #define GPT_MAX_TABLE (1024u * 1024)
 
-/* Where libblkid looks at a copy of the disk: in @fd from @base on. */
+/* Where libblkid looks at a copy of the disk. It must begin where the file
+ * does: libblkid 2.38 gets nested tables wrong otherwise. */
 struct scratch {
     struct nf_image *img;
     int fd;
-    uint64_t base;
-    off_t size_before; /* of the file */
     struct bdi_sectors *sectors; /* null: nobody asks */
 };
 
@@ -89,8 +87,7 @@ static int copy_range(const struct scratch *sc, uint64_t offset, uint64_t len,
             return rc;
         /* Zeros stay holes, so that a large empty disk costs nothing. */
         for (size_t done = 0; done < n && !nf_is_zero(buf, n);) {
-            ssize_t w = pwrite(sc->fd, buf + done, n - done,
-                               (off_t)(sc->base + offset + done));
+            ssize_t w = pwrite(sc->fd, buf + done, n - done, (off_t)(offset + done));
 
             if (w < 0 && errno == EINTR)
                 continue;
@@ -108,7 +105,7 @@ static int copy_range(const struct scratch *sc, uint64_t offset, uint64_t len,
 static int scratch_read(const struct scratch *sc, uint64_t offset, void *buf, size_t len,
                         struct nf_error *err)
 {
-    ssize_t n = nf_pread_full(sc->fd, buf, len, sc->base + offset);
+    ssize_t n = nf_pread_full(sc->fd, buf, len, offset);
 
     if (n < 0)
         return nf_fail(err, NF_EIO, "partition scan: read scratch file: %s", strerror(errno));
@@ -130,34 +127,21 @@ static int read_noted(const struct scratch *sc, struct nf_error *err)
     return rc;
 }
 
-static int scratch_begin(struct scratch *sc, struct nf_image *img, int fd,
-                         struct bdi_sectors *sectors, struct nf_error *err)
+static int scratch_begin(struct scratch *sc, struct nf_image *img, struct bdi_sectors *sectors,
+                         struct nf_error *err)
 {
-    struct stat st;
-    uint64_t end;
-
-    if (fstat(fd, &st) < 0)
-        return nf_fail(err, NF_EIO, "partition scan: scratch file: %s", strerror(errno));
-    *sc = (struct scratch){img, fd, img->size, st.st_size, sectors};
-    if (sc->base < (uint64_t)st.st_size)
-        sc->base = (uint64_t)st.st_size;
-    if (__builtin_add_overflow(sc->base, SCRATCH_ALIGN - 1, &end) ||
-        __builtin_add_overflow(end / SCRATCH_ALIGN * SCRATCH_ALIGN, img->size, &end) ||
-        end > INT64_MAX)
+    *sc = (struct scratch){img, -1, sectors};
+    if (img->size > INT64_MAX)
         return nf_fail(err, NF_EINVAL, "partition scan: disk of %llu bytes",
                        (unsigned long long)img->size);
-    sc->base = end - img->size;
-    if (ftruncate(fd, (off_t)end) < 0)
-        return nf_fail(err, NF_EIO, "partition scan: resize scratch file: %s", strerror(errno));
+    sc->fd = memfd_create("partitions", MFD_CLOEXEC);
+    if (sc->fd < 0 || ftruncate(sc->fd, (off_t)img->size) < 0) {
+        nf_fail(err, NF_EIO, "partition scan: make a scratch file: %s", strerror(errno));
+        if (sc->fd >= 0)
+            close(sc->fd);
+        return NF_EIO;
+    }
     return 0;
-}
-
-/* Returns @ret, or what went wrong here. */
-static int scratch_end(const struct scratch *sc, int ret, struct nf_error *err)
-{
-    if (ftruncate(sc->fd, sc->size_before) < 0 && ret == 0)
-        return nf_fail(err, NF_EIO, "partition scan: resize scratch file: %s", strerror(errno));
-    return ret;
 }
 
 static int is_extended(uint8_t type)
@@ -338,8 +322,7 @@ static int identify(struct bdi_partition *p, const struct scratch *sc, struct nf
 
     if (!pr)
         return nf_fail(err, NF_ENOMEM, "partition scan: out of memory");
-    if (blkid_probe_set_device(pr, sc->fd, (blkid_loff_t)(sc->base + p->offset),
-                               (blkid_loff_t)p->size) < 0) {
+    if (blkid_probe_set_device(pr, sc->fd, (blkid_loff_t)p->offset, (blkid_loff_t)p->size) < 0) {
         blkid_free_probe(pr);
         return nf_fail(err, NF_EIO, "partition scan: libblkid refuses partition %u", p->number);
     }
@@ -383,7 +366,7 @@ static int read_table(const struct scratch *sc, unsigned sector, struct bdi_part
     *n = 0;
     if (!pr)
         return nf_fail(err, NF_ENOMEM, "partition scan: out of memory");
-    if (blkid_probe_set_device(pr, sc->fd, (blkid_loff_t)sc->base, (blkid_loff_t)disk_size) < 0) {
+    if (blkid_probe_set_device(pr, sc->fd, 0, (blkid_loff_t)disk_size) < 0) {
         blkid_free_probe(pr);
         return nf_fail(err, NF_EIO, "partition scan: libblkid refuses the disk");
     }
@@ -453,7 +436,7 @@ static int look_into(const struct scratch *sc, struct bdi_partition *p, struct n
     return rc < 0 ? rc : identify(p, sc, err);
 }
 
-static int scan(struct nf_image *img, int fd, bool identify_all, struct bdi_partition **list,
+static int scan(struct nf_image *img, bool identify_all, struct bdi_partition **list,
                 size_t *n, struct bdi_sectors *sectors, struct nf_error *err)
 {
     NF_AUTO_FREE struct bdi_partition *found = NULL;
@@ -465,7 +448,7 @@ static int scan(struct nf_image *img, int fd, bool identify_all, struct bdi_part
     *n = 0;
     if (sectors)
         sectors->n = 0;
-    rc = scratch_begin(&sc, img, fd, sectors, err);
+    rc = scratch_begin(&sc, img, sectors, err);
     if (rc < 0)
         return rc;
     rc = find_partitions(&sc, &found, &count, err);
@@ -473,7 +456,7 @@ static int scan(struct nf_image *img, int fd, bool identify_all, struct bdi_part
         rc = read_noted(&sc, err);
     for (size_t i = 0; rc == 0 && identify_all && i < count; i++)
         rc = look_into(&sc, &found[i], err);
-    rc = scratch_end(&sc, rc, err);
+    close(sc.fd);
     if (rc < 0)
         return rc;
     *list = found;
@@ -482,27 +465,29 @@ static int scan(struct nf_image *img, int fd, bool identify_all, struct bdi_part
     return 0;
 }
 
-int bdi_table_read(struct nf_image *img, int shadow_fd, struct bdi_partition **list, size_t *n,
+int bdi_table_read(struct nf_image *img, struct bdi_partition **list, size_t *n,
                    struct bdi_sectors *sectors, struct nf_error *err)
 {
-    return scan(img, shadow_fd, false, list, n, sectors, err);
+    return scan(img, false, list, n, sectors, err);
 }
 
-int bdi_partitions_scan(struct nf_image *img, int shadow_fd, struct bdi_partition **list,
+int bdi_partitions_scan(struct nf_image *img, struct bdi_partition **list,
                         size_t *n, struct nf_error *err)
 {
-    return scan(img, shadow_fd, true, list, n, NULL, err);
+    return scan(img, true, list, n, NULL, err);
 }
 
-int bdi_partition_identify(struct nf_image *img, int shadow_fd, struct bdi_partition *p,
+int bdi_partition_identify(struct nf_image *img, struct bdi_partition *p,
                            struct nf_error *err)
 {
     struct scratch sc;
-    int rc = scratch_begin(&sc, img, shadow_fd, NULL, err);
+    int rc = scratch_begin(&sc, img, NULL, err);
 
     if (rc < 0)
         return rc;
-    return scratch_end(&sc, look_into(&sc, p, err), err);
+    rc = look_into(&sc, p, err);
+    close(sc.fd);
+    return rc;
 }
 
 int bdi_partition_is_ext(const struct bdi_partition *p)

@@ -3,7 +3,7 @@
  * Where file systems lie on a disk: the whole disk, MBR partitions (logical
  * ones included) and GPT partitions, each with what its superblock says it is.
  *
- * Knowledge of tables and superblocks is libblkid's; it reads a scratch area
+ * Knowledge of tables and superblocks is libblkid's; it reads a scratch file
  * into which only the places where such things are kept have been copied, so
  * that it never needs the disk itself.  Every byte of the tables is hostile:
  * counts and chains are bounded, and every range returned lies on the disk.
@@ -43,11 +43,10 @@ struct bdi_sectors {
 void bdi_sectors_release(struct bdi_sectors *s);
 
 /*
- * All of these use @shadow_fd (borrowed), a regular file or memfd, for scratch
- * space beyond the size of the disk; below it nothing is touched, and on return
- * the file is as long as it was.  That @img answers 1 ("may be newer") is not
- * looked at: the caller does.  They return 0, NF_EIO, NF_ENOMEM, or what the
- * image returned.
+ * All of these take some MiB of anonymous memory, as a file (memfd_create), for
+ * the time of the call.  That @img answers 1 ("may be newer") is not looked at:
+ * the caller does.  They return 0, NF_EIO, NF_ENOMEM, or what the image
+ * returned.
  */
 
 /*
@@ -58,15 +57,15 @@ void bdi_sectors_release(struct bdi_sectors *s);
  * not null, becomes the sectors that may make it another table when written, in
  * any order.
  */
-int bdi_table_read(struct nf_image *img, int shadow_fd, struct bdi_partition **list, size_t *n,
+int bdi_table_read(struct nf_image *img, struct bdi_partition **list, size_t *n,
                    struct bdi_sectors *sectors, struct nf_error *err);
 
 /* Find out what @p, an entry of such a list, holds: type, label and uuid. */
-int bdi_partition_identify(struct nf_image *img, int shadow_fd, struct bdi_partition *p,
+int bdi_partition_identify(struct nf_image *img, struct bdi_partition *p,
                            struct nf_error *err);
 
 /* Both: the table, and what each partition holds. */
-int bdi_partitions_scan(struct nf_image *img, int shadow_fd, struct bdi_partition **list,
+int bdi_partitions_scan(struct nf_image *img, struct bdi_partition **list,
                         size_t *n, struct nf_error *err);
 
 /* Whether @type is one that the ext4 driver is to be asked about. */

@@ -32,6 +32,30 @@ int shadow_init(struct shadow *s, int fd, uint64_t size, struct nf_error *err)
     return 0;
 }
 
+int shadow_resize(struct shadow *s, uint64_t size, struct nf_error *err)
+{
+    uint64_t whole;
+    void *map;
+
+    if (size == 0 || size > (uint64_t)INT64_MAX - 4096)
+        return nf_fail(err, NF_EINVAL, "a disk of %llu bytes cannot be shadowed",
+                       (unsigned long long)size);
+    whole = (size + 4095) & ~4095ull;
+    /* What was mapped stays so, in case it is still pointed to. */
+    if (whole <= s->size)
+        return 0;
+    if (ftruncate(s->fd, (off_t)whole) < 0)
+        return nf_fail(err, NF_EIO, "growing the shadow to %llu bytes: %s",
+                       (unsigned long long)whole, strerror(errno));
+    map = mremap(s->map, s->size, whole, MREMAP_MAYMOVE);
+    if (map == MAP_FAILED)
+        return nf_fail(err, NF_ENOMEM, "mapping a shadow of %llu bytes: %s",
+                       (unsigned long long)whole, strerror(errno));
+    s->map = map;
+    s->size = whole;
+    return 0;
+}
+
 void shadow_release(struct shadow *s)
 {
     if (s->map && s->map != MAP_FAILED)

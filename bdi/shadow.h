@@ -20,6 +20,8 @@ struct shadow {
 
 /* Grow @fd to @size and map it. */
 int shadow_init(struct shadow *s, int fd, uint64_t size, struct nf_error *err);
+/* The same for another size; the map may be elsewhere afterwards. */
+int shadow_resize(struct shadow *s, uint64_t size, struct nf_error *err);
 void shadow_release(struct shadow *s);
 
 /* Give the range's memory back; it reads as zeros afterwards. */

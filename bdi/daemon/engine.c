@@ -182,6 +182,11 @@ int engine_event(void *opaque, const struct nf_event *ev, struct nf_error *err)
     struct engine *e = opaque;
     struct nf_event mine = *ev;
 
+    if (ev->kind == NF_FS && ev->fs.state == NF_FS_ATTACHED)
+        e->any_fs = true;
+    if (ev->kind == NF_FS && ev->fs.state == NF_FS_UNSUPPORTED)
+        snprintf(e->why_none, sizeof(e->why_none), "%s: %s", ev->fs.type ? ev->fs.type : "disk",
+                 ev->fs.reason ? ev->fs.reason : "?");
     if (ev->kind == NF_ENTRY)
         mine.create.valid_seq += e->next_seq - ev->seq;
     return engine_emit(e, &mine, err);

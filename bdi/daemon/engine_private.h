@@ -36,6 +36,8 @@ struct engine {
     uint64_t position;     /* tap: seq of the first record not consumed */
     uint64_t last_release; /* tap: newest record given back */
     struct bdi *bdi;
+    bool any_fs;       /* one was attached, some time */
+    char why_none[300]; /* what was said last of one that was not */
 };
 
 /* Functions return 0 or a negative status with @err filled, unless said. */

@@ -373,7 +373,12 @@ int engine_follow_tap(struct engine *e, struct nf_error *err)
     e->epoch = 0;
     rc = attach(e, e->setup->opt->epoch ? e->setup->opt->epoch : next_epoch(e), err);
     if (rc == 0 && !e->stop) {
-        say("tap %s: following, epoch %llu", e->setup->opt->tap, (unsigned long long)e->epoch);
+        if (bdi_get_status(e->bdi)->filesystems)
+            say("tap %s: following, epoch %llu", e->setup->opt->tap,
+                (unsigned long long)e->epoch);
+        else
+            say("tap %s: no file system to follow yet (%s), epoch %llu", e->setup->opt->tap,
+                e->why_none, (unsigned long long)e->epoch);
         rc = stream(e, err);
     }
     if (output_epoch(e->out) != 0) {

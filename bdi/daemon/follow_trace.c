@@ -103,5 +103,8 @@ int engine_follow_trace(struct engine *e, struct nf_error *err)
     if (rc == 0)
         rc = output_drain(e->out, -1, err);
     nf_trace_close(r);
+    if (rc == 0 && !e->any_fs)
+        return nf_fail(err, NF_EUNSUPPORTED, "image %s: no file system to follow (%s)",
+                       e->setup->opt->image, e->why_none);
     return rc;
 }

@@ -98,24 +98,91 @@ static int check_size(const uint8_t *sb, uint32_t block_size, uint64_t size, str
     return 0;
 }
 
-int ext4_attach(const struct fs_context *ctx, void **out, struct nf_error *err)
+/* The picture of @fs, with what @before, which ended in the same place, had read. */
+static int picture_start(struct ext4_fs *fs, struct ext4_fs *before, struct nf_error *err)
 {
-    struct ext4_fs *fs = calloc(1, sizeof(*fs));
+    bool moved = fs->pic.moved;
+    int ret = picture_init(&fs->pic, &fs->ctx, fs->block_size, fs->ctx.size / fs->block_size, err);
+
+    if (ret < 0)
+        return ret;
+    fs->pic.attaching = true;
+    fs->pic.moved = moved;
+    if (before && !before->doubt && before->block_size == fs->block_size)
+        picture_adopt(&fs->pic, &before->pic);
+    return 0;
+}
+
+/* Read what a snapshot will need of metadata, before anything is said. */
+static int rehearse_snapshot(struct ext4_fs *fs, struct nf_error *err)
+{
+    int ret;
+
+    fs->quiet = true;
+    ret = ext4_snapshot(fs, err);
+    fs->quiet = false;
+    return ret;
+}
+
+/* The superblock as it is in place: what @before has of it, else the image's. */
+static int read_super(const struct fs_context *ctx, struct ext4_fs *before, uint8_t sb[1024],
+                      struct nf_error *err)
+{
+    if (before && !before->doubt && picture_present(&before->pic, 1024 / before->block_size)) {
+        memcpy(sb, before->pic.home + 1024, 1024);
+        return 0;
+    }
+    return ctx->img->read(ctx->img, ctx->offset + 1024, sb, 1024, err);
+}
+
+static int build(struct ext4_fs *fs, struct nf_error *err)
+{
+    /* As it is in place, to find the journal... */
+    int ret = picture_open_fs(&fs->pic, &fs->fs, err);
+
+    if (ret == 0)
+        ret = ext4_read_geometry(fs, err);
+    if (ret == 0)
+        ret = open_journal(fs, err);
+    if (ret < 0)
+        return ret;
+    /* ...and again as it is with what the journal has committed. */
+    ext2fs_free(fs->fs);
+    fs->fs = NULL;
+    ret = picture_open_fs(&fs->pic, &fs->fs, err);
+    if (ret == 0)
+        ret = ext4_read_geometry(fs, err);
+    if (ret == 0 && ownermap_init(&fs->owners, fs->blocks) < 0)
+        ret = nf_fail(err, NF_ENOMEM, "ext4: out of memory");
+    if (ret == 0)
+        ret = ext4_crawl(fs, err);
+    if (ret == 0)
+        ret = check_log_owned(fs, err);
+    return ret;
+}
+
+int ext4_attach(const struct fs_context *ctx, void **inout, struct nf_error *err)
+{
+    struct ext4_fs *before = *inout, *fs = calloc(1, sizeof(*fs));
+    bool snapshot = ctx->emitter->opt.snapshot;
     uint8_t probe_sb[1024];
     uint32_t log_bs;
     int ret;
 
-    if (!fs)
-        return nf_fail(err, NF_ENOMEM, "ext4: out of memory");
+    if (!fs) {
+        ret = nf_fail(err, NF_ENOMEM, "ext4: out of memory");
+        goto fail;
+    }
     fs->ctx = *ctx;
     if (ctx->size < 4096) {
         ret = nf_fail(err, NF_EFORMAT, "ext4: too small");
         goto fail;
     }
     /* The block size must be known before anything is cut into blocks. */
-    ret = ctx->img->read(ctx->img, ctx->offset + 1024, probe_sb, sizeof(probe_sb), err);
+    ret = read_super(ctx, before, probe_sb, err);
     if (ret < 0)
         goto fail;
+    fs->pic.moved = ret > 0;
     log_bs = nf_le32(probe_sb + 0x18);
     if (nf_le16(probe_sb + 0x38) != EXT2_SUPER_MAGIC || log_bs > 6) {
         ret = nf_fail(err, NF_EFORMAT, "ext4: no valid superblock");
@@ -124,47 +191,42 @@ int ext4_attach(const struct fs_context *ctx, void **out, struct nf_error *err)
     fs->block_size = 1024u << log_bs;
     ret = check_size(probe_sb, fs->block_size, ctx->size, err);
     if (ret == 0)
-        ret = picture_init(&fs->pic, &fs->ctx, fs->block_size, ctx->size / fs->block_size, err);
+        ret = picture_start(fs, before, err);
     if (ret == 0 && names_init(&fs->names) < 0)
         ret = nf_fail(err, NF_ENOMEM, "ext4: out of memory");
-    /* As it is in place, to find the journal... */
     if (ret == 0)
-        ret = picture_open_fs(&fs->pic, &fs->fs, err);
+        ret = build(fs, err);
+    if (ret == 0 && ctx->again && snapshot)
+        ret = rehearse_snapshot(fs, err);
     if (ret == 0)
-        ret = ext4_read_geometry(fs, err);
-    if (ret == 0)
-        ret = open_journal(fs, err);
-    if (ret < 0)
+        ret = ext4_image_failure(fs, err);
+    if (ret < 0 || fs->pic.moved)
         goto fail;
-    /* ...and again as it is with what the journal has committed. */
-    ext2fs_free(fs->fs);
-    fs->fs = NULL;
-    ret = picture_open_fs(&fs->pic, &fs->fs, err);
-    if (ret == 0)
-        ret = ext4_read_geometry(fs, err);
-    if (ret < 0)
-        goto fail;
-    ret = ownermap_init(&fs->owners, fs->blocks);
-    if (ret < 0) {
-        nf_fail(err, ret, "ext4: out of memory");
-        goto fail;
-    }
-    ret = ext4_crawl(fs, err);
-    if (ret == 0)
-        ret = check_log_owned(fs, err);
-    if (ret == 0)
-        ret = ext4_emit_fs(fs, NF_FS_ATTACHED, NULL, err);
-    if (ret == 0 && ctx->emitter->opt.snapshot)
+    ret = ext4_emit_fs(fs, NF_FS_ATTACHED, NULL, err);
+    if (ret == 0 && snapshot)
         ret = ext4_snapshot(fs, err);
     if (ret == 0)
         ret = ext4_image_failure(fs, err);
     if (ret < 0)
         goto fail;
-    *out = fs;
+    fs->pic.attaching = false;
+    ext4_detach(before);
+    *inout = fs;
     return 0;
 fail:
-    if (ret == NF_EFORMAT && ext4_image_failure(fs, err) < 0)
+    *inout = NULL;
+    if (fs && ret == NF_EFORMAT && ext4_image_failure(fs, err) < 0)
         ret = fs->pic.failure.code;
+    /* What looks broken in a disk that moves may be whole. */
+    if (fs && fs->pic.moved && (ret >= 0 || ret == NF_EFORMAT || ret == NF_EUNSUPPORTED)) {
+        ret = nf_fail(err, NF_EBUSY, "ext4: it is being written to");
+        if (fs->pic.present) {
+            ext4_retire(fs);
+            *inout = fs;
+            fs = NULL;
+        }
+    }
+    ext4_detach(before);
     ext4_detach(fs);
     return ret;
 }

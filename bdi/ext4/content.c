@@ -118,6 +118,8 @@ static int add_readback(struct publish *p, uint64_t offset, uint64_t disk, uint6
     struct ext4_fs *fs = p->fs;
     struct nf_image *img = fs->ctx.img;
 
+    if (fs->quiet)
+        return flush(p);
     /* Nobody wants the bytes: read nothing. */
     if (fs->ctx.emitter->opt.content_limit == 0)
         return add_opaque(p, offset, len, 0);

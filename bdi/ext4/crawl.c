@@ -36,7 +36,7 @@ int ext4_own_groups(struct ext4_fs *fs, uint32_t first, struct nf_error *err)
     int ret = 0;
 
     for (uint32_t g = first; ret == 0 && g < fs->groups; g++) {
-        const uint8_t *desc = ext4_group_desc(fs, VIEW_OLD, g);
+        const uint8_t *desc = ext4_group_desc(fs, fs->pic.view, g);
         blk64_t super = 0, old_desc = 0, new_desc = 0;
         uint32_t ndesc = fs->fs->super->s_reserved_gdt_blocks;
 

@@ -17,6 +17,8 @@
 
 int ext4_emit(struct ext4_fs *fs, struct nf_event *ev, struct nf_error *err)
 {
+    if (fs->quiet)
+        return 0;
     ev->source.partition = fs->ctx.partition;
     memcpy(ev->source.fs_uuid, fs->uuid, 16);
     ev->txn = fs->txn;
@@ -30,24 +32,6 @@ void ext4_oddity(struct ext4_fs *fs)
     fs->ctx.emitter->status.oddities++;
 }
 
-void ext4_detach(void *opaque)
-{
-    struct ext4_fs *fs = opaque;
-
-    if (!fs)
-        return;
-    if (fs->journal_open)
-        journal_release(&fs->journal);
-    if (fs->fs)
-        ext2fs_free(fs->fs);
-    ownermap_release(&fs->owners);
-    names_release(&fs->names);
-    picture_release(&fs->pic);
-    free(fs->desc_blocks);
-    free(fs->content_buf);
-    free(fs);
-}
-
 static bool probe(const char *type)
 {
     return strncmp(type, "ext", 3) == 0;
@@ -56,6 +40,50 @@ static bool probe(const char *type)
 static bool is_metadata(enum owner_kind kind)
 {
     return kind >= OWN_DIR && kind <= OWN_SUPER && kind != OWN_JOURNAL;
+}
+
+/* What is known of the file system goes; home stays, where it is the disk's. */
+void ext4_retire(void *opaque)
+{
+    struct ext4_fs *fs = opaque;
+    uint64_t pos = 0;
+    struct owner_extent run;
+
+    if (fs->doubt)
+        picture_forget(&fs->pic, 0, UINT64_MAX);
+    while (ownermap_next(&fs->owners, &pos, fs->owners.blocks, &run)) {
+        if (!is_metadata(run.kind) && run.kind != OWN_JOURNAL)
+            picture_forget(&fs->pic, run.pblk, run.len);
+    }
+    if (fs->owners.blocks)
+        picture_forget(&fs->pic, fs->owners.blocks, UINT64_MAX);
+    if (fs->journal_open)
+        journal_release(&fs->journal);
+    fs->journal_open = false;
+    if (fs->fs)
+        ext2fs_free(fs->fs);
+    fs->fs = NULL;
+    ownermap_release(&fs->owners);
+    names_release(&fs->names);
+    picture_drop_overlay(&fs->pic);
+    free(fs->desc_blocks);
+    fs->desc_blocks = NULL;
+    fs->ndesc_blocks = 0;
+    free(fs->content_buf);
+    fs->content_buf = NULL;
+    fs->gone = FS_ENDED;
+    fs->doubt = false;
+}
+
+void ext4_detach(void *opaque)
+{
+    struct ext4_fs *fs = opaque;
+
+    if (!fs)
+        return;
+    ext4_retire(fs);
+    picture_release(&fs->pic);
+    free(fs);
 }
 
 static bool tracked(void *opaque, uint64_t block)
@@ -73,12 +101,6 @@ static int in_place_step(struct ext4_fs *fs, struct nf_error *err)
 
     if (!fs->pic.staged.used)
         return 0;
-    if (fs->in_place_super) {
-        fs->in_place_super = false;
-        ret = ext4_super_changed(fs, err);
-        if (ret < 0 || fs->gone)
-            return ret;
-    }
     fs->txn = 0;
     fs->step_flags = NF_EV_UNORDERED;
     ret = step_run(fs, false, err);
@@ -143,6 +165,7 @@ static int write_log(struct ext4_fs *fs, uint64_t block, uint32_t lblk, uint32_t
 static int write_metadata(struct ext4_fs *fs, const struct owner_extent *owner, uint32_t in,
                           uint32_t len, const uint8_t *data, struct nf_error *err)
 {
+    bool super = owner->kind == OWN_SUPER && owner->pblk == 1024 / fs->block_size;
     uint64_t block = owner->pblk;
     struct overlay_entry *e = picture_overlay(&fs->pic, block);
     const uint8_t *home;
@@ -158,7 +181,7 @@ static int write_metadata(struct ext4_fs *fs, const struct owner_extent *owner, 
         home = picture_home(&fs->pic, block, err);
         copy = picture_block(&fs->pic, VIEW_OLD, block, err);
         e->home_written = home && copy && memcmp(home, copy, fs->block_size) == 0;
-        return 0;
+        return super ? ext4_super_written(fs, err) : 0;
     }
     if (!picture_present(&fs->pic, block)) {
         /* Never read: nothing in the picture depends on what was there. A
@@ -173,8 +196,9 @@ static int write_metadata(struct ext4_fs *fs, const struct owner_extent *owner, 
     ret = picture_stage_in_place(&fs->pic, block, err);
     if (ret == 0)
         ret = picture_write_home(&fs->pic, block, in, len, data, err);
-    fs->in_place_super |= owner->kind == OWN_SUPER;
-    if (ret == 0 && fs->pic.staged_bytes > STAGED_MAX)
+    if (ret == 0 && super)
+        ret = ext4_super_written(fs, err);
+    if (ret == 0 && !fs->gone && fs->pic.staged_bytes > STAGED_MAX)
         ret = in_place_step(fs, err);
     return ret;
 }
@@ -241,15 +265,41 @@ static int write_run(struct ext4_fs *fs, const struct owner_extent *run, uint64_
     return ret;
 }
 
+/* Behind the file system's end: what it holds there when it grows. */
+static int write_beyond(struct ext4_fs *fs, uint64_t offset, uint64_t len, const uint8_t *data,
+                        struct nf_error *err)
+{
+    uint32_t bs = fs->block_size;
+    int ret = picture_follow(&fs->pic, offset, len, data, err);
+
+    hold(fs, offset, len, data);
+    for (uint64_t b = offset / bs; ret == 0 && fs->pic.overlay.used && b * bs < offset + len; b++) {
+        struct overlay_entry *e = picture_overlay(&fs->pic, b);
+        uint64_t lo = b * bs > offset ? b * bs : offset;
+        uint64_t hi = (b + 1) * bs < offset + len ? (b + 1) * bs : offset + len;
+
+        if (e)
+            ret = write_checkpoint(fs, e, (uint32_t)(lo % bs), (uint32_t)(hi - lo),
+                                   data ? data + (lo - offset) : NULL, err);
+    }
+    return ret;
+}
+
 static int ext4_write(void *opaque, uint64_t offset, uint64_t len, const uint8_t *data,
                       struct nf_error *err)
 {
     struct ext4_fs *fs = opaque;
     uint32_t bs = fs->block_size;
     uint64_t end = offset + len, pos = offset / bs;
-    uint64_t last = (end + bs - 1) / bs;
+    uint64_t last = (end + bs - 1) / bs, beyond = fs->blocks * bs;
     struct owner_extent run;
     int ret = 0;
+
+    if (fs->gone)
+        return picture_follow(&fs->pic, offset, len, data, err);
+    beyond = beyond > offset ? beyond : offset;
+    if (beyond < end)
+        ret = write_beyond(fs, beyond, end - beyond, data ? data + (beyond - offset) : NULL, err);
 
     last = last < fs->blocks ? last : fs->blocks;
     while (ret == 0 && !fs->gone && ownermap_next(&fs->owners, &pos, last, &run)) {
@@ -264,22 +314,48 @@ static int ext4_write(void *opaque, uint64_t offset, uint64_t len, const uint8_t
 static int unknown(void *opaque, uint64_t offset, uint64_t len, struct nf_error *err)
 {
     struct ext4_fs *fs = opaque;
+    uint64_t first = offset / fs->block_size;
 
     (void)err;
+    if (fs->gone)
+        picture_forget(&fs->pic, first, (offset + len - 1) / fs->block_size - first + 1);
+    else
+        fs->doubt = true;
     held_forget(fs->ctx.held, fs->ctx.offset + offset, len);
     return 0;
 }
 
 static int barrier(void *opaque, struct nf_error *err)
 {
-    int ret = in_place_step(opaque, err);
+    const struct ext4_fs *fs = opaque;
+    int ret = fs->gone ? 0 : in_place_step(opaque, err);
 
     return ret < 0 ? ret : ext4_image_failure(opaque, err);
 }
 
-static bool gone(const void *opaque)
+static int resize(void *opaque, uint64_t size, struct nf_error *err)
+{
+    struct ext4_fs *fs = opaque;
+
+    picture_remap(&fs->pic);
+    fs->ctx.size = size;
+    if (!fs->gone && fs->blocks > size / fs->block_size)
+        return ext4_end(fs, FS_ENDED, "its partition became smaller than it is", err);
+    if (picture_grow(&fs->pic, size / fs->block_size) < 0)
+        return nf_fail(err, NF_ENOMEM, "ext4: out of memory");
+    return 0;
+}
+
+static enum fs_end gone(const void *opaque)
 {
     return ((const struct ext4_fs *)opaque)->gone;
+}
+
+static int end(void *opaque, const char *reason, struct nf_error *err)
+{
+    struct ext4_fs *fs = opaque;
+
+    return fs->gone ? 0 : ext4_end(fs, FS_ENDED, reason, err);
 }
 
 const struct fs_driver ext4_driver = {
@@ -289,6 +365,9 @@ const struct fs_driver ext4_driver = {
     .write = ext4_write,
     .unknown = unknown,
     .barrier = barrier,
+    .resize = resize,
     .gone = gone,
+    .retire = ext4_retire,
+    .end = end,
     .detach = ext4_detach,
 };

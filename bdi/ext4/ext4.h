@@ -26,6 +26,7 @@ struct ext4_fs {
     struct names names;
 
     /* Geometry, from the superblock; constant but for growth. */
+    uint8_t sb[1024]; /* as it was then */
     uint32_t block_size;
     uint64_t blocks;
     uint32_t inodes, inodes_per_group, inode_size, groups, desc_size;
@@ -34,14 +35,16 @@ struct ext4_fs {
     bool encrypt;       /* files and names may be ciphertext */
     bool unsigned_hash; /* how htree hashes are computed: */
     int hash_version;   /* of directories that do not say so themselves */
+    uint32_t groups_before; /* that VIEW_OLD has: fewer, in a step that adds some */
     uint8_t uuid[16];
     uint64_t *desc_blocks; /* block of each run of group descriptors */
     uint32_t ndesc_blocks;
 
     uint8_t *content_buf; /* content.c's */
 
-    bool gone;
-    bool in_place_super; /* the superblock was written in place since the last step */
+    enum fs_end gone;
+    bool doubt; /* a part of the disk is unknown: home may be of another time */
+    bool quiet; /* emit nothing: reading what a snapshot will */
 
     /* The step being emitted. */
     uint32_t txn;
@@ -77,7 +80,8 @@ void ext4_oddity(struct ext4_fs *fs);
 
 /* attach.c: struct fs_driver's, and the image's failure so far, met where damage
  * was looked for as well: it must not pass for that. 0 if there is none. */
-int ext4_attach(const struct fs_context *ctx, void **out, struct nf_error *err);
+int ext4_attach(const struct fs_context *ctx, void **fs, struct nf_error *err);
+void ext4_retire(void *fs);
 void ext4_detach(void *fs);
 int ext4_image_failure(const struct ext4_fs *fs, struct nf_error *err);
 
@@ -93,7 +97,15 @@ int ext4_own_groups(struct ext4_fs *fs, uint32_t first, struct nf_error *err);
 int ext4_read_geometry(struct ext4_fs *fs, struct nf_error *err);
 int ext4_emit_fs(struct ext4_fs *fs, enum nf_fs_state state, const char *reason,
                  struct nf_error *err);
-/* The superblock changed: notice the end or growth of the file system. */
-int ext4_super_changed(struct ext4_fs *fs, struct nf_error *err);
+/* Emit FS(gone). */
+int ext4_end(struct ext4_fs *fs, enum fs_end how, const char *reason, struct nf_error *err);
+/* The superblock was written in place: is it still the same file system's? */
+int ext4_super_written(struct ext4_fs *fs, struct nf_error *err);
+/* Before a step is worked out: do its staged blocks end the file system, or
+ * *@grow it? Then its new groups are known from here on. */
+int ext4_super_step(struct ext4_fs *fs, bool *grown, struct nf_error *err);
+/* A staged block of group descriptors: do tables that were there move? */
+bool ext4_tables_moved(const struct ext4_fs *fs, uint32_t index, const uint8_t *old,
+                       const uint8_t *new);
 
 #endif

@@ -121,7 +121,7 @@ const uint8_t *ext4_group_desc(struct ext4_fs *fs, enum view view, uint32_t grou
     uint32_t per_block = fs->block_size / fs->desc_size;
     const uint8_t *block;
 
-    if (group >= fs->groups || group / per_block >= fs->ndesc_blocks)
+    if (group >= (view == VIEW_OLD ? fs->groups_before : fs->groups) || group / per_block >= fs->ndesc_blocks)
         return NULL;
     block = picture_block(&fs->pic, view, fs->desc_blocks[group / per_block], NULL);
     return block ? block + (size_t)(group % per_block) * fs->desc_size : NULL;

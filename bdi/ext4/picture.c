@@ -45,6 +45,33 @@ int picture_grow(struct picture *p, uint64_t blocks)
     return 0;
 }
 
+/* @at, where it points into the map that began at @from, in the one at @to. */
+static const uint8_t *moved_to(const uint8_t *at, const uint8_t *from, const uint8_t *to,
+                               uint64_t len)
+{
+    uintptr_t off = (uintptr_t)at - (uintptr_t)from;
+
+    return at && off < len ? to + off : at;
+}
+
+void picture_remap(struct picture *p)
+{
+    const uint8_t *from = p->home;
+    uint64_t len = p->blocks * p->block_size;
+    size_t pos = 0;
+    void *v;
+
+    p->home = p->ctx->shadow->map + p->ctx->offset;
+    if (p->home == from)
+        return;
+    while (u64map_next(&p->staged, &pos, NULL, &v)) {
+        struct staged *s = v;
+
+        s->old = moved_to(s->old, from, p->home, len);
+        s->new = moved_to(s->new, from, p->home, len);
+    }
+}
+
 static void entry_free(struct overlay_entry *e)
 {
     if (e) {
@@ -60,7 +87,7 @@ static void staged_free(struct staged *s)
     free(s);
 }
 
-void picture_release(struct picture *p)
+void picture_drop_overlay(struct picture *p)
 {
     size_t pos = 0;
     void *v;
@@ -72,10 +99,20 @@ void picture_release(struct picture *p)
         staged_free(v);
     u64map_release(&p->overlay);
     u64map_release(&p->staged);
+    u64map_init(&p->overlay);
+    u64map_init(&p->staged);
+    p->staged_bytes = 0;
+    free(p->log);
+    p->log = NULL;
+    p->nlog = p->log_blocks = 0;
+}
+
+void picture_release(struct picture *p)
+{
+    picture_drop_overlay(p);
     for (size_t i = 0; i < p->npresent; i++)
         free(p->present[i]);
     free(p->present);
-    free(p->log);
     memset(p, 0, sizeof(*p));
 }
 
@@ -100,6 +137,60 @@ static int set_present(struct picture *p, uint64_t block)
     }
     (*bits)[block % PRESENT_CHUNK / 8] |= (uint8_t)(1u << (block % 8));
     return 0;
+}
+
+void picture_adopt(struct picture *p, struct picture *from)
+{
+    for (size_t i = 0; i < from->npresent && i < p->npresent; i++) {
+        free(p->present[i]);
+        p->present[i] = from->present[i];
+        from->present[i] = NULL;
+    }
+    /* The place may have become smaller. */
+    picture_forget(p, p->blocks, (uint64_t)p->npresent * PRESENT_CHUNK - p->blocks);
+}
+
+void picture_forget(struct picture *p, uint64_t first, uint64_t count)
+{
+    uint64_t end = (uint64_t)p->npresent * PRESENT_CHUNK;
+
+    end = first < end && count < end - first ? first + count : end;
+    while (first < end) {
+        uint64_t next = (first / PRESENT_CHUNK + 1) * PRESENT_CHUNK;
+        uint8_t **bits = &p->present[first / PRESENT_CHUNK];
+
+        if (first % PRESENT_CHUNK == 0 && next <= end) {
+            free(*bits);
+            *bits = NULL;
+        }
+        next = next < end ? next : end;
+        for (; *bits && first < next; first++)
+            (*bits)[first % PRESENT_CHUNK / 8] &= (uint8_t)~(1u << (first % 8));
+        first = next;
+    }
+}
+
+int picture_follow(struct picture *p, uint64_t offset, uint64_t len, const uint8_t *data,
+                   struct nf_error *err)
+{
+    uint32_t bs = p->block_size;
+    int ret = 0;
+
+    while (ret == 0 && len && offset / bs < p->blocks) {
+        uint64_t block = offset / bs;
+        uint32_t in = (uint32_t)(offset % bs);
+        uint64_t n = bs - in;
+
+        if (!p->present[block / PRESENT_CHUNK])
+            n = (block / PRESENT_CHUNK + 1) * PRESENT_CHUNK * bs - offset;
+        n = n < len ? n : len;
+        if (picture_present(p, block))
+            ret = picture_write_home(p, block, in, (uint32_t)n, data, err);
+        offset += n;
+        len -= n;
+        data = data ? data + n : NULL;
+    }
+    return ret;
 }
 
 void picture_drop_home(struct picture *p, uint64_t block)
@@ -132,6 +223,10 @@ const uint8_t *picture_home(struct picture *p, uint64_t block, struct nf_error *
         return NULL;
     }
     p->ctx->emitter->status.fetched++;
+    if (ret > 0 && p->attaching) {
+        p->moved = true;
+        return at;
+    }
     if (ret > 0)
         p->ctx->emitter->status.unsettled++;
     if (set_present(p, block) < 0) {

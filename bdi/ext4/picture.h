@@ -69,6 +69,8 @@ struct picture {
     struct u64map staged;  /* fsblock -> struct staged, owned */
     size_t staged_bytes;   /* memory held by copies */
     enum view view;        /* which side libext2fs reads */
+    bool attaching;        /* keep nothing that may be newer than the stream... */
+    bool moved;            /* ...and note that there was such */
     struct nf_error failure; /* of the image, met where damage was looked for as well */
 };
 
@@ -76,6 +78,8 @@ int picture_init(struct picture *p, const struct fs_context *ctx, uint32_t block
                  uint64_t blocks, struct nf_error *err);
 void picture_release(struct picture *p);
 int picture_grow(struct picture *p, uint64_t blocks);
+/* The shadow's map may have moved. */
+void picture_remap(struct picture *p);
 
 /* Content of @block, borrowed until the picture changes; null with @err filled
  * if it is outside the file system or cannot be read. */
@@ -85,6 +89,16 @@ const uint8_t *picture_block(struct picture *p, enum view view, uint64_t block,
 /* Home alone, without overlay. */
 const uint8_t *picture_home(struct picture *p, uint64_t block, struct nf_error *err);
 bool picture_present(const struct picture *p, uint64_t block);
+
+/* Take what @from has of home, which must be of the same place and block size. */
+void picture_adopt(struct picture *p, struct picture *from);
+/* Bytes [@offset, +@len) were written: what home has of them follows. */
+int picture_follow(struct picture *p, uint64_t offset, uint64_t len, const uint8_t *data,
+                   struct nf_error *err);
+/* Home is not to be believed there any more: read it again when asked for. */
+void picture_forget(struct picture *p, uint64_t first, uint64_t count);
+/* Overlay, staged blocks and the log's map go; home stays. */
+void picture_drop_overlay(struct picture *p);
 
 /* Part or all of a block was written in place: change home. */
 int picture_write_home(struct picture *p, uint64_t block, uint32_t offset, uint32_t len,

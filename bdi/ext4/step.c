@@ -75,7 +75,7 @@ static int by_ino(const void *a, const void *b)
 }
 
 /* Which inodes do the staged blocks concern? */
-static int gather(struct ext4_fs *fs, struct step *step, bool *super, struct nf_error *err)
+static int gather(struct ext4_fs *fs, struct step *step, struct nf_error *err)
 {
     size_t pos = 0;
     void *v;
@@ -104,8 +104,13 @@ static int gather(struct ext4_fs *fs, struct step *step, bool *super, struct nf_
                                            : touch_bitmap(fs, step, &owner, old, s->new, err);
             continue;
         }
-        if (owner.kind == OWN_SUPER)
-            *super = true;
+        if (owner.kind == OWN_SUPER && s->fsblock != 1024 / fs->block_size) {
+            old = picture_block(&fs->pic, VIEW_OLD, s->fsblock, err);
+            if (!old)
+                return err ? err->code : NF_EIO;
+            if (ext4_tables_moved(fs, owner.logical, old, s->new))
+                return ext4_end(fs, FS_CHANGED, "its tables were moved", err);
+        }
         if (owner.kind != OWN_DIR && owner.kind != OWN_NODE && owner.kind != OWN_XATTR)
             continue;
         if (!ext4_inode_visible(fs, owner.owner))
@@ -269,12 +274,16 @@ int step_run(struct ext4_fs *fs, bool commit, struct nf_error *err)
 {
     struct step step = {0};
     struct links *links = NULL;
-    bool super = false;
+    bool grown = false;
     int ret;
 
     u64map_init(&step.touched);
     fs->index = 0;
-    ret = gather(fs, &step, &super, err);
+    ret = ext4_super_step(fs, &grown, err);
+    if (ret == 0 && !fs->gone)
+        ret = gather(fs, &step, err);
+    if (fs->gone)
+        goto out;
     if (ret == 0)
         ret = load(fs, &step, err);
     if (ret < 0)
@@ -310,9 +319,10 @@ int step_run(struct ext4_fs *fs, bool commit, struct nf_error *err)
         ret = picture_settle(&fs->pic, err);
         step_forget_freed(fs, &step);
     }
-    if (ret == 0 && super)
-        ret = ext4_super_changed(fs, err);
+    if (ret == 0 && grown)
+        ret = ext4_emit_fs(fs, NF_FS_GROWN, NULL, err);
 out:
+    fs->groups_before = fs->groups;
     links_free(links);
     step_release(&step);
     return ret;

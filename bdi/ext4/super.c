@@ -12,6 +12,30 @@
 #include "bdi/ext4/ext4.h"
 #include "common/bytes.h"
 
+#define SUPER_AT 1024u /* in the file system */
+
+enum {
+    S_BLOCKS = 0x04,
+    S_FIRST_DATA_BLOCK = 0x14, /* and s_log_block_size */
+    S_BLOCKS_PER_GROUP = 0x20, /* and clusters and inodes */
+    S_MAGIC = 0x38,
+    S_FIRST_INO = 0x54, /* and s_inode_size */
+    S_FEATURES = 0x5c,
+    S_INCOMPAT = 0x60,
+    S_UUID = 0x68,
+    S_LABEL = 0x78,
+    S_RESERVED_GDT = 0xce,
+    S_JOURNAL_INUM = 0xe0,
+    S_DESC_SIZE = 0xfe,
+    S_FIRST_META_BG = 0x104,
+    S_MKFS_TIME = 0x108,
+    S_BLOCKS_HI = 0x150,
+    S_QUOTA_INUMS = 0x240,
+    S_PRJ_QUOTA_INUM = 0x26c,
+    S_CHECKSUM_SEED = 0x270,
+    S_ORPHAN_FILE_INUM = 0x280,
+};
+
 /* What is followed exactly. Everything else is refused by name. */
 #define COMPAT_OK                                                                                 \
     (EXT2_FEATURE_COMPAT_DIR_PREALLOC | EXT3_FEATURE_COMPAT_HAS_JOURNAL |                        \
@@ -30,6 +54,17 @@
      EXT4_FEATURE_RO_COMPAT_DIR_NLINK | EXT4_FEATURE_RO_COMPAT_EXTRA_ISIZE |                     \
      EXT4_FEATURE_RO_COMPAT_METADATA_CSUM | EXT4_FEATURE_RO_COMPAT_ORPHAN_PRESENT |                    \
      EXT4_FEATURE_RO_COMPAT_VERITY)
+
+/* Features whose coming and going does not change how the rest is read. */
+#define COMPAT_PASSING                                                                            \
+    (EXT2_FEATURE_COMPAT_DIR_PREALLOC | EXT2_FEATURE_COMPAT_EXT_ATTR |                           \
+     EXT2_FEATURE_COMPAT_RESIZE_INODE | EXT2_FEATURE_COMPAT_DIR_INDEX)
+#define INCOMPAT_PASSING                                                                          \
+    (EXT3_FEATURE_INCOMPAT_RECOVER | EXT2_FEATURE_INCOMPAT_META_BG |                             \
+     EXT3_FEATURE_INCOMPAT_EXTENTS)
+#define RO_COMPAT_PASSING                                                                         \
+    (EXT2_FEATURE_RO_COMPAT_LARGE_FILE | EXT4_FEATURE_RO_COMPAT_HUGE_FILE |                      \
+     EXT4_FEATURE_RO_COMPAT_DIR_NLINK | EXT4_FEATURE_RO_COMPAT_ORPHAN_PRESENT)
 
 static int refuse(uint32_t word, int compat, struct nf_error *err)
 {
@@ -60,11 +95,12 @@ static int check_features(const struct ext2_super_block *sb, struct nf_error *er
 /* The kernel does not mount a file system with such descriptors either. */
 static int check_groups(struct ext4_fs *fs, struct nf_error *err)
 {
+    enum view view = fs->pic.view;
     uint64_t table = ((uint64_t)fs->inodes_per_group * fs->inode_size + fs->block_size - 1) /
                      fs->block_size;
 
     for (uint32_t g = 0; g < fs->groups; g++) {
-        const uint8_t *desc = ext4_group_desc(fs, VIEW_OLD, g);
+        const uint8_t *desc = ext4_group_desc(fs, view, g);
 
         if (!desc)
             return nf_fail(err, NF_EFORMAT, "ext4: descriptor of group %u cannot be read", g);
@@ -81,17 +117,24 @@ static int check_groups(struct ext4_fs *fs, struct nf_error *err)
 int ext4_read_geometry(struct ext4_fs *fs, struct nf_error *err)
 {
     struct ext2_super_block *sb = fs->fs->super;
+    const uint8_t *raw;
     uint64_t *blocks;
     int ret = check_features(sb, err);
 
     if (ret < 0)
         return ret;
+    raw = picture_block(&fs->pic, fs->pic.view, SUPER_AT / fs->block_size, err);
+    if (!raw)
+        return err->code;
+    memcpy(fs->sb, raw + SUPER_AT % fs->block_size, sizeof(fs->sb));
     fs->block_size = fs->fs->blocksize;
     fs->blocks = ext2fs_blocks_count(sb);
     fs->inodes = sb->s_inodes_count;
     fs->inodes_per_group = sb->s_inodes_per_group;
     fs->inode_size = EXT2_INODE_SIZE(sb);
     fs->groups = fs->fs->group_desc_count;
+    if (fs->pic.view == VIEW_OLD)
+        fs->groups_before = fs->groups;
     fs->desc_size = EXT2_DESC_SIZE(sb);
     fs->first_ino = EXT2_FIRST_INO(sb);
     fs->journal_ino = sb->s_journal_inum;
@@ -133,19 +176,19 @@ int ext4_read_geometry(struct ext4_fs *fs, struct nf_error *err)
 }
 
 /* "has_journal extent ..." of all three words, into @buf. */
-static void feature_names(const struct ext2_super_block *sb, char *buf, size_t size)
+static void feature_names(const uint8_t *sb, char *buf, size_t size)
 {
-    const uint32_t words[3] = {sb->s_feature_compat, sb->s_feature_incompat,
-                               sb->s_feature_ro_compat};
     static const int sets[3] = {E2P_FEATURE_COMPAT, E2P_FEATURE_INCOMPAT, E2P_FEATURE_RO_INCOMPAT};
     size_t used = 0;
 
     buf[0] = '\0';
     for (int w = 0; w < 3; w++) {
+        uint32_t word = nf_le32(sb + S_FEATURES + 4 * w);
+
         for (int bit = 0; bit < 32; bit++) {
             int n;
 
-            if (!(words[w] >> bit & 1))
+            if (!(word >> bit & 1))
                 continue;
             n = snprintf(buf + used, size - used, "%s%s", used ? " " : "",
                          e2p_feature2string(sets[w], 1u << bit));
@@ -159,17 +202,15 @@ static void feature_names(const struct ext2_super_block *sb, char *buf, size_t s
 int ext4_emit_fs(struct ext4_fs *fs, enum nf_fs_state state, const char *reason,
                  struct nf_error *err)
 {
-    const struct ext2_super_block *sb = fs->fs->super;
     struct nf_event ev = {.kind = NF_FS};
     char features[1024];
 
-    feature_names(sb, features, sizeof(features));
+    feature_names(fs->sb, features, sizeof(features));
     ev.fs.state = state;
     ev.fs.reason = reason;
     ev.fs.type = "ext4";
     ev.fs.features = features;
-    ev.fs.label = (struct nf_bytes){sb->s_volume_name,
-                                    strnlen((const char *)sb->s_volume_name, EXT2_LABEL_LEN)};
+    ev.fs.label = (struct nf_bytes){fs->sb + S_LABEL, strnlen((const char *)fs->sb + S_LABEL, 16)};
     ev.fs.block_size = fs->block_size;
     ev.fs.blocks = fs->blocks;
     ev.fs.inodes = fs->inodes;
@@ -179,15 +220,95 @@ int ext4_emit_fs(struct ext4_fs *fs, enum nf_fs_state state, const char *reason,
     return ext4_emit(fs, &ev, err);
 }
 
-static int grow(struct ext4_fs *fs, uint64_t blocks, struct nf_error *err)
+int ext4_end(struct ext4_fs *fs, enum fs_end how, const char *reason, struct nf_error *err)
+{
+    fs->gone = how;
+    fs->step_flags = 0;
+    return ext4_emit_fs(fs, NF_FS_GONE, reason, err);
+}
+
+static uint64_t sb_blocks(const uint8_t *sb)
+{
+    uint64_t blocks = nf_le32(sb + S_BLOCKS);
+
+    if (nf_le32(sb + S_INCOMPAT) & EXT4_FEATURE_INCOMPAT_64BIT)
+        blocks |= (uint64_t)nf_le32(sb + S_BLOCKS_HI) << 32;
+    return blocks;
+}
+
+/* Not the file system that was attached, but one that came after it. */
+static const char *is_another(const struct ext4_fs *fs, const uint8_t *sb)
+{
+    if (nf_le16(sb + S_MAGIC) != EXT2_SUPER_MAGIC)
+        return "its superblock is no longer valid";
+    if (memcmp(sb + S_MKFS_TIME, fs->sb + S_MKFS_TIME, 4) != 0)
+        return "another file system was made in its place";
+    return NULL;
+}
+
+/* Are there new groups, or a new way to describe those to come? */
+static bool takes_groups(const struct ext4_fs *fs, const uint8_t *sb)
+{
+    return sb_blocks(sb) > fs->blocks ||
+           (nf_le32(sb + S_INCOMPAT) & ~nf_le32(fs->sb + S_INCOMPAT) &
+            EXT2_FEATURE_INCOMPAT_META_BG);
+}
+
+/* What the superblock says of how the disk is to be read is not what it said:
+ * the same file system, but made anew by tune2fs, resize2fs or the like. */
+static const char *is_rebuilt(const struct ext4_fs *fs, const uint8_t *sb)
+{
+    /* Bits that come and go in a running one, or concern only what is new. */
+    static const uint32_t passing[3] = {COMPAT_PASSING, INCOMPAT_PASSING, RO_COMPAT_PASSING};
+    static const struct {
+        uint16_t at, len;
+    } fixed[] = {
+        {S_FIRST_DATA_BLOCK, 8}, {S_BLOCKS_PER_GROUP, 12}, {S_FIRST_INO, 6}, {S_JOURNAL_INUM, 4},
+        {S_DESC_SIZE, 2},        {S_QUOTA_INUMS, 8},       {S_PRJ_QUOTA_INUM, 4},
+        {S_CHECKSUM_SEED, 4},    {S_ORPHAN_FILE_INUM, 4},
+    };
+
+    if (memcmp(sb + S_UUID, fs->sb + S_UUID, 16) != 0)
+        return "it has another UUID";
+    for (size_t w = 0; w < 3; w++) {
+        uint32_t diff = nf_le32(sb + S_FEATURES + 4 * w) ^ nf_le32(fs->sb + S_FEATURES + 4 * w);
+
+        if (diff & ~passing[w])
+            return "its features changed";
+    }
+    for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
+        if (memcmp(sb + fixed[i].at, fs->sb + fixed[i].at, fixed[i].len) != 0)
+            return "its geometry changed";
+    }
+    if (sb_blocks(sb) < fs->blocks)
+        return "it became smaller";
+    /* These go with new groups, or come just before them. */
+    if (!takes_groups(fs, sb) &&
+        (memcmp(sb + S_RESERVED_GDT, fs->sb + S_RESERVED_GDT, 2) != 0 ||
+         memcmp(sb + S_FIRST_META_BG, fs->sb + S_FIRST_META_BG, 4) != 0 ||
+         nf_le32(fs->sb + S_INCOMPAT) & ~nf_le32(sb + S_INCOMPAT) &
+             EXT2_FEATURE_INCOMPAT_META_BG))
+        return "its geometry changed";
+    return NULL;
+}
+
+int ext4_super_written(struct ext4_fs *fs, struct nf_error *err)
+{
+    const uint8_t *sb = picture_home(&fs->pic, SUPER_AT / fs->block_size, err);
+    const char *why;
+
+    if (!sb)
+        return err ? err->code : NF_EIO;
+    why = is_another(fs, sb + SUPER_AT % fs->block_size);
+    return why ? ext4_end(fs, FS_ENDED, why, err) : 0;
+}
+
+static int grow(struct ext4_fs *fs, struct nf_error *err)
 {
     uint32_t groups = fs->groups;
     ext2_filsys bigger;
-    int ret;
+    int ret = picture_open_fs(&fs->pic, &bigger, err);
 
-    if (picture_grow(&fs->pic, blocks) < 0)
-        return nf_fail(err, NF_EFORMAT, "it grew beyond its partition");
-    ret = picture_open_fs(&fs->pic, &bigger, err);
     if (ret < 0)
         return ret;
     ext2fs_free(fs->fs);
@@ -201,36 +322,55 @@ static int grow(struct ext4_fs *fs, uint64_t blocks, struct nf_error *err)
     return ret;
 }
 
-int ext4_super_changed(struct ext4_fs *fs, struct nf_error *err)
+int ext4_super_step(struct ext4_fs *fs, bool *grown, struct nf_error *err)
 {
-    enum view view = fs->pic.staged.used ? VIEW_NEW : VIEW_OLD;
-    const uint8_t *sb = picture_block(&fs->pic, view, 1024 / fs->block_size, err);
-    uint64_t blocks;
-    const char *why = NULL;
-    struct nf_error ignored = {0};
+    const struct staged *s = u64map_get(&fs->pic.staged, SUPER_AT / fs->block_size);
+    const uint8_t *sb = s ? s->new + SUPER_AT % fs->block_size : NULL;
+    enum fs_end how = FS_ENDED;
+    struct nf_error why_not = {0};
+    const char *why;
+    int ret;
 
-    if (!sb)
-        return err ? err->code : NF_EIO;
-    sb += 1024 % fs->block_size;
-    blocks = nf_le32(sb + 0x04);
-    if (fs->desc_size >= 64)
-        blocks |= (uint64_t)nf_le32(sb + 0x150) << 32;
-    if (nf_le16(sb + 0x38) != EXT2_SUPER_MAGIC)
-        why = "its superblock is no longer valid";
-    else if (memcmp(sb + 0x68, fs->uuid, 16) != 0)
-        why = "another file system was made in its place";
-    else if ((1024u << (nf_le32(sb + 0x18) & 31)) != fs->block_size || blocks < fs->blocks)
-        why = "its geometry changed in a way that cannot be followed";
-    if (!why && blocks > fs->blocks) {
-        if (view == VIEW_NEW)
-            return 0; /* when the step is done */
-        if (grow(fs, blocks, &ignored) < 0)
-            why = ignored.text;
-        else
-            return ext4_emit_fs(fs, NF_FS_GROWN, NULL, err);
-    }
-    if (!why)
+    *grown = false;
+    if (!s)
         return 0;
-    fs->gone = true;
-    return ext4_emit_fs(fs, NF_FS_GONE, why, err);
+    why = is_another(fs, sb);
+    if (!why) {
+        why = is_rebuilt(fs, sb);
+        how = FS_CHANGED;
+    }
+    if (!why && takes_groups(fs, sb)) {
+        uint64_t before = fs->blocks;
+
+        fs->pic.view = VIEW_NEW;
+        ret = grow(fs, &why_not);
+        fs->pic.view = VIEW_OLD;
+        if (ret == NF_EFORMAT || ret == NF_EUNSUPPORTED)
+            why = why_not.text;
+        else if (ret < 0)
+            return nf_fail(err, ret, "%s", why_not.text);
+        *grown = fs->blocks > before;
+    }
+    if (why)
+        return ext4_end(fs, how, why, err);
+    memcpy(fs->sb, sb, sizeof(fs->sb));
+    return 0;
+}
+
+bool ext4_tables_moved(const struct ext4_fs *fs, uint32_t index, const uint8_t *old,
+                       const uint8_t *new)
+{
+    uint32_t per_block = fs->block_size / fs->desc_size;
+
+    for (uint32_t i = 0; i < per_block; i++) {
+        const uint8_t *a = old + (size_t)i * fs->desc_size, *b = new + (size_t)i * fs->desc_size;
+
+        if ((uint64_t)index * per_block + i >= fs->groups_before)
+            break;
+        if (ext4_group_block_bitmap(fs, a) != ext4_group_block_bitmap(fs, b) ||
+            ext4_group_inode_bitmap(fs, a) != ext4_group_inode_bitmap(fs, b) ||
+            ext4_group_itable(fs, a) != ext4_group_itable(fs, b))
+            return true;
+    }
+    return false;
 }
