@@ -279,6 +279,10 @@ static int changed_ranges(struct publish *p, const struct step_inode *si,
         next = run_end(o, old_hole) < next ? run_end(o, old_hole) : next;
         next = next < blocks ? next : blocks;
         b = next * bs < size ? next * bs : size;
+        if ((n && map_extent_same(n)) || (o && map_extent_same(o))) {
+            pos = next;
+            continue;
+        }
         if (new_data)
             disk = fs->ctx.offset + (n->pblk + (pos - n->lblk)) * bs;
         if (new_data && old_data && n->pblk + (pos - n->lblk) == o->pblk + (pos - o->lblk)) {
@@ -555,7 +559,7 @@ int content_emit_journaled(struct ext4_fs *fs, struct step *step, struct nf_erro
 
             /* Newly mapped: its range was published with the map. */
             if (!si->same || !o || o->unwritten ||
-                o->pblk + (owner.logical - o->lblk) != s->fsblock)
+                (!map_extent_same(o) && o->pblk + (owner.logical - o->lblk) != s->fsblock))
                 continue;
         }
         raw = ext4_inode_raw(fs, VIEW_NEW, owner.owner);

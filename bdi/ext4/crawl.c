@@ -146,7 +146,8 @@ static int crawl_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err)
         return ret;
     ret = block_map_read(fs, VIEW_OLD, ino, &inode, &map, err);
     for (size_t i = 0; ret == 0 && i < map.nnodes; i++)
-        ret = own(fs, map.nodes[i], 1, ino, 0, visible ? OWN_NODE : OWN_OTHER, err);
+        ret = own(fs, map.nodes[i].pblk, 1, ino, map.nodes[i].lblk,
+                  visible ? OWN_NODE : OWN_OTHER, err);
     for (size_t i = 0; ret == 0 && i < map.n; i++) {
         const struct map_extent *e = &map.ext[i];
         enum owner_kind kind = OWN_OTHER;

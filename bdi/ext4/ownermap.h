@@ -24,7 +24,8 @@ enum owner_kind {
     OWN_DATA = 1,      /* owner: inode; logical: file block; initialised */
     OWN_UNWRITTEN = 2, /* the same, but reads as zeros until converted */
     OWN_DIR = 3,       /* owner: directory inode; logical: its block */
-    OWN_NODE = 4,      /* extent tree node or indirect block of inode */
+    OWN_NODE = 4,      /* extent tree node or indirect block of inode; logical: the first
+                          file block that it is there for */
     OWN_XATTR = 5,     /* owner: one inode that refers to it */
     OWN_JOURNAL = 6,   /* logical: block of the log */
     OWN_BLOCK_BITMAP = 7, /* owner: group */

@@ -74,6 +74,22 @@ static int by_ino(const void *a, const void *b)
     return (x->ino > y->ino) - (x->ino < y->ino);
 }
 
+static int add_dirty(struct step_inode *si, uint32_t lblk)
+{
+    /* Grown whenever the number reaches a power of two. */
+    if ((si->ndirty & (si->ndirty - 1)) == 0) {
+        size_t cap = si->ndirty ? si->ndirty * 2 : 1;
+        uint32_t *bigger = reallocarray(si->dirty, cap, sizeof(*bigger));
+
+        if (!bigger)
+            return NF_ENOMEM;
+        si->dirty = bigger;
+    }
+    si->dirty[si->ndirty++] = lblk;
+    si->node_changed = true;
+    return 0;
+}
+
 /* Which inodes do the staged blocks concern? */
 static int gather(struct ext4_fs *fs, struct step *step, struct nf_error *err)
 {
@@ -119,7 +135,8 @@ static int gather(struct ext4_fs *fs, struct step *step, struct nf_error *err)
         if (!si)
             return NF_ENOMEM;
         si->dir_changed |= owner.kind == OWN_DIR;
-        si->node_changed |= owner.kind == OWN_NODE;
+        if (owner.kind == OWN_NODE && add_dirty(si, owner.logical) < 0)
+            return nf_fail(err, NF_ENOMEM, "step: out of memory");
         si->xattr_changed |= owner.kind == OWN_XATTR;
     }
     return ret;
@@ -155,6 +172,29 @@ static bool is_reformed(struct ext4_fs *fs, const struct step_inode *si)
     return !shown_form_equal(&old, &new);
 }
 
+static int by_lblk(const void *a, const void *b)
+{
+    const uint32_t *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+/* Of a file that goes on: what differs, and what a larger size makes readable. */
+static int load_difference(struct ext4_fs *fs, struct step_inode *si, struct nf_error *err)
+{
+    uint64_t from = si->old.attr.size / fs->block_size;
+    uint64_t to = (si->new.attr.size + fs->block_size - 1) / fs->block_size;
+    struct map_hint hint = {.dirty = si->dirty, .ndirty = si->ndirty};
+
+    if (ext4_is_reg(&si->new) && si->new.attr.size > si->old.attr.size && from < UINT32_MAX) {
+        hint.from = (uint32_t)from;
+        hint.to = to < UINT32_MAX ? (uint32_t)to : UINT32_MAX;
+    }
+    if (si->ndirty)
+        qsort(si->dirty, si->ndirty, sizeof(*si->dirty), by_lblk);
+    return block_map_diff(fs, si->ino, &si->old, &si->new, &hint, &si->old_map, &si->new_map, err);
+}
+
 static int load(struct ext4_fs *fs, struct step *step, struct nf_error *err)
 {
     size_t pos = 0;
@@ -176,6 +216,7 @@ static int load(struct ext4_fs *fs, struct step *step, struct nf_error *err)
         si->new_live = load_side(fs, VIEW_NEW, si->ino, &si->new);
         si->same = si->old_live && si->new_live &&
                    (si->ino == EXT2_ROOT_INO || same_object(&si->old, &si->new));
+        step->replaced += step_replaced(si);
         old_map = si->old_live && ext4_has_map(&si->old);
         new_map = si->new_live && ext4_has_map(&si->new);
         si->reformed = is_reformed(fs, si);
@@ -186,10 +227,14 @@ static int load(struct ext4_fs *fs, struct step *step, struct nf_error *err)
                                   si->new.attr.size > si->old.attr.size))
             continue;
         si->maps_read = true;
-        if (old_map)
-            ret = block_map_read(fs, VIEW_OLD, si->ino, &si->old, &si->old_map, err);
-        if (ret == 0 && new_map)
-            ret = block_map_read(fs, VIEW_NEW, si->ino, &si->new, &si->new_map, err);
+        if (si->same && old_map && new_map && !si->reformed) {
+            ret = load_difference(fs, si, err);
+        } else {
+            if (old_map)
+                ret = block_map_read(fs, VIEW_OLD, si->ino, &si->old, &si->old_map, err);
+            if (ret == 0 && new_map)
+                ret = block_map_read(fs, VIEW_NEW, si->ino, &si->new, &si->new_map, err);
+        }
         if (ret < 0)
             return ret;
     }
@@ -263,6 +308,7 @@ static void step_release(struct step *step)
         block_map_release(&si->old_map);
         block_map_release(&si->new_map);
         moves_release(&si->moves);
+        free(si->dirty);
         free(si);
     }
     u64map_release(&step->touched);

@@ -24,12 +24,14 @@ struct step_inode {
     bool old_live, new_live;
     bool same;             /* live on both sides and the same object */
     bool node_changed;     /* a block of its map is staged */
+    uint32_t *dirty;       /* map_node.lblk of each of them */
+    size_t ndirty;
     bool xattr_changed;    /* its attribute block is staged */
     bool dir_changed;      /* a block of the directory is staged */
     bool reformed;         /* a directory whose names are all read or said in a new way */
     bool maps_read, map_differs;
     struct ext4_inode old, new;
-    struct block_map old_map, new_map;
+    struct block_map old_map, new_map; /* of the same object what differs; else whole */
     struct moves moves; /* content.c: what was told as moved, not as written */
 };
 
@@ -37,6 +39,7 @@ struct step {
     struct u64map touched; /* ino -> struct step_inode, owned */
     struct step_inode **order; /* the same, by inode number */
     size_t n;
+    size_t replaced; /* of them: see step_replaced() */
     const struct staged **blocks; /* staged, by block number */
     size_t nblocks;
 };
@@ -49,6 +52,12 @@ int step_run(struct ext4_fs *fs, bool commit, struct nf_error *err);
 static inline uint64_t step_new_key(const struct step_inode *si)
 {
     return si->same ? si->ino : si->ino | OBJECT_NEW;
+}
+
+/* Is there one object on the old side and another on the new under this number? */
+static inline bool step_replaced(const struct step_inode *si)
+{
+    return si->old_live && si->new_live && !si->same;
 }
 
 #endif

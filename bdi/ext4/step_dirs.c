@@ -4,11 +4,28 @@
 
 #include "bdi/ext4/dirblock.h"
 
+static int see_entry(struct ext4_fs *fs, struct links *links, bool new_side,
+                     const struct step_inode *si, const struct shown_form *form, uint64_t block,
+                     const struct dirblock_entry *e)
+{
+    struct name_ref ref = {e->ino, si->ino, block, e->offset};
+    uint8_t buf[SHOWN_NAME_MAX];
+    struct nf_bytes name;
+
+    if (e->dot || e->dotdot)
+        return 0;
+    if (!shown_name(fs, form, e, buf, &name)) {
+        ext4_oddity(fs);
+        return 0;
+    }
+    return links_saw(links, new_side, new_side ? step_new_key(si) : si->ino, name,
+                     name.data == buf, &ref);
+}
+
 static int see_block(struct ext4_fs *fs, struct links *links, bool new_side,
                      const struct step_inode *si, const struct shown_form *form, uint64_t block,
                      struct nf_error *err)
 {
-    uint64_t dir = new_side ? step_new_key(si) : si->ino;
     const uint8_t *data = picture_block(&fs->pic, new_side ? VIEW_NEW : VIEW_OLD, block, err);
     struct dirblock it;
     struct dirblock_entry e;
@@ -18,17 +35,7 @@ static int see_block(struct ext4_fs *fs, struct links *links, bool new_side,
         return err ? err->code : NF_EIO;
     dirblock_begin(&it, data, fs->block_size, form->block);
     while ((ret = dirblock_next(&it, &e)) > 0) {
-        struct name_ref ref = {e.ino, si->ino, block, e.offset};
-        uint8_t buf[SHOWN_NAME_MAX];
-        struct nf_bytes name;
-
-        if (e.dot || e.dotdot)
-            continue;
-        if (!shown_name(fs, form, &e, buf, &name)) {
-            ext4_oddity(fs);
-            continue;
-        }
-        if (links_saw(links, new_side, dir, name, name.data == buf, &ref) < 0)
+        if (see_entry(fs, links, new_side, si, form, block, &e) < 0)
             return nf_fail(err, NF_ENOMEM, "directory %u: out of memory", si->ino);
     }
     if (ret < 0)
@@ -36,9 +43,81 @@ static int see_block(struct ext4_fs *fs, struct links *links, bool new_side,
     return 0;
 }
 
-/* Compare the blocks of a directory that changed hands or content. No more
- * than *@left blocks are looked into: a block is in one directory before and
- * in one after the step, unless a guest claims it for many. */
+/* Does an entry that is in its place on both sides name one object before the
+ * step and another after it? */
+static bool replaced(const struct step *step, uint32_t ino)
+{
+    const struct step_inode *si = step->replaced ? u64map_get(&step->touched, ino) : NULL;
+
+    return si && step_replaced(si);
+}
+
+static bool next_entry(struct ext4_fs *fs, struct dirblock *it, struct dirblock_entry *e)
+{
+    int ret = dirblock_next(it, e);
+
+    if (ret < 0)
+        ext4_oddity(fs);
+    return ret > 0;
+}
+
+/* A block of directory @dir that is in it on both sides: what it says now and
+ * did not, and the reverse. Most entries stayed where they are. */
+static int see_both(struct ext4_fs *fs, struct step *step, struct links *links,
+                    const struct step_inode *dir, const struct shown_form *form, uint64_t block,
+                    struct nf_error *err)
+{
+    const uint8_t *old = picture_block(&fs->pic, VIEW_OLD, block, err);
+    const uint8_t *new = old ? picture_block(&fs->pic, VIEW_NEW, block, err) : NULL;
+    struct dirblock a_it, b_it;
+    struct dirblock_entry a, b;
+    bool has_a, has_b;
+    int ret = 0;
+
+    if (!new)
+        return err ? err->code : NF_EIO;
+    dirblock_begin(&a_it, old, fs->block_size, form->block);
+    dirblock_begin(&b_it, new, fs->block_size, form->block);
+    has_a = next_entry(fs, &a_it, &a);
+    has_b = next_entry(fs, &b_it, &b);
+    while (ret == 0 && (has_a || has_b)) {
+        bool take_a = has_a && (!has_b || a.offset <= b.offset);
+        bool take_b = has_b && (!has_a || b.offset <= a.offset);
+
+        if (!take_a || !take_b || a.ino != b.ino || !nf_bytes_equal(a.name, b.name) ||
+            replaced(step, a.ino)) {
+            if (take_a)
+                ret = see_entry(fs, links, false, dir, form, block, &a);
+            if (ret == 0 && take_b)
+                ret = see_entry(fs, links, true, dir, form, block, &b);
+        }
+        if (take_a)
+            has_a = next_entry(fs, &a_it, &a);
+        if (take_b)
+            has_b = next_entry(fs, &b_it, &b);
+    }
+    return ret < 0 ? nf_fail(err, NF_ENOMEM, "directory %u: out of memory", dir->ino) : 0;
+}
+
+/* Is file block @lblk of the directory in @block on both sides? Where the map
+ * differs, what is not in the difference is. */
+static bool stayed(const struct step_inode *si, uint32_t lblk, uint64_t block)
+{
+    const struct map_extent *o, *n;
+
+    if (!si->map_differs)
+        return true;
+    o = block_map_find(&si->old_map, lblk, NULL);
+    n = block_map_find(&si->new_map, lblk, NULL);
+    if (o && n && !map_extent_same(o))
+        return o->pblk + (lblk - o->lblk) == block && n->pblk + (lblk - n->lblk) == block;
+    return o && n;
+}
+
+/* Compare the blocks of a directory that changed hands, or all if it is not the
+ * same one on both sides. No more than *@left blocks are looked into: a block is
+ * in one directory before and in one after the step, unless a guest claims it
+ * for many. */
 static int see_dir(struct ext4_fs *fs, struct links *links, struct step_inode *si,
                    uint64_t *left, struct nf_error *err)
 {
@@ -48,28 +127,25 @@ static int see_dir(struct ext4_fs *fs, struct links *links, struct step_inode *s
 
     for (int side = 0; side < 2 && si->map_differs; side++) {
         const struct block_map *mine = side ? &si->new_map : &si->old_map;
-        const struct block_map *theirs = side ? &si->old_map : &si->new_map;
-
         struct shown_form form;
 
         if (side ? !new_dir : !old_dir)
             continue;
         form = shown_form(fs, side ? VIEW_NEW : VIEW_OLD, si->ino, side ? &si->new : &si->old);
         for (size_t i = 0; i < mine->n; i++) {
-            for (uint32_t j = 0; j < mine->ext[i].len; j++) {
-                uint64_t block = mine->ext[i].pblk + j;
-                const struct map_extent *o =
-                    si->same ? block_map_find(theirs, mine->ext[i].lblk + j, NULL) : NULL;
+            const struct map_extent *e = &mine->ext[i];
 
-                if (o && o->pblk + (mine->ext[i].lblk + j - o->lblk) == block &&
-                    !u64map_get(&fs->pic.staged, block) && !si->reformed)
+            if (map_extent_same(e))
+                continue;
+            for (uint32_t j = 0; j < e->len; j++) {
+                if (si->same && !si->reformed && stayed(si, e->lblk + j, e->pblk + j))
                     continue;
                 if (*left == 0) {
                     ext4_oddity(fs);
                     return 0;
                 }
                 --*left;
-                ret = see_block(fs, links, side, si, &form, block, err);
+                ret = see_block(fs, links, side, si, &form, e->pblk + j, err);
                 if (ret < 0)
                     return ret;
             }
@@ -95,12 +171,11 @@ int step_see_dirs(struct ext4_fs *fs, struct step *step, struct links *links,
         if (!ownermap_get(&fs->owners, step->blocks[i]->fsblock, &owner) || owner.kind != OWN_DIR)
             continue;
         si = u64map_get(&step->touched, owner.owner);
-        if (!si || si->map_differs || !si->same || !ext4_is_dir(&si->new))
+        if (!si || !si->same || si->reformed || !ext4_is_dir(&si->new) ||
+            !stayed(si, owner.logical, step->blocks[i]->fsblock))
             continue;
         form = shown_form(fs, VIEW_NEW, si->ino, &si->new);
-        ret = see_block(fs, links, false, si, &form, step->blocks[i]->fsblock, err);
-        if (ret == 0)
-            ret = see_block(fs, links, true, si, &form, step->blocks[i]->fsblock, err);
+        ret = see_both(fs, step, links, si, &form, step->blocks[i]->fsblock, err);
     }
     return ret;
 }

@@ -25,7 +25,7 @@ static int for_difference(struct ext4_fs *fs, uint32_t ino, const struct ext4_in
         const struct map_extent *e = &map->ext[i];
         uint32_t pos = e->lblk, end = e->lblk + e->len;
 
-        while (ret == 0 && pos < end) {
+        while (ret == 0 && pos < end && !map_extent_same(e)) {
             uint32_t hole_end = UINT32_MAX, next;
             const struct map_extent *o = compare ? block_map_find(other, pos, &hole_end) : NULL;
             struct owner_extent oe;
@@ -41,9 +41,8 @@ static int for_difference(struct ext4_fs *fs, uint32_t ino, const struct ext4_in
             pos = next;
         }
     }
-    /* Nodes are few: give all of them each time. */
     for (size_t i = 0; ret == 0 && i < map->nnodes; i++) {
-        struct owner_extent oe = {map->nodes[i], 1, ino, 0, OWN_NODE};
+        struct owner_extent oe = {map->nodes[i].pblk, 1, ino, map->nodes[i].lblk, OWN_NODE};
 
         ret = fn(&fs->owners, &oe);
     }
@@ -117,13 +116,16 @@ void step_forget_freed(struct ext4_fs *fs, struct step *step)
             const struct map_extent *e = &si->old_map.ext[j];
             struct owner_extent oe = {e->pblk, e->len, si->ino, e->lblk, OWN_NODE};
 
+            if (map_extent_same(e))
+                continue;
             /* Only kinds matter here, and only data against metadata. */
             if (ext4_is_reg(&si->old))
                 oe.kind = e->unwritten ? OWN_UNWRITTEN : OWN_DATA;
             drop_freed(&fs->owners, &oe, fs);
         }
         for (size_t j = 0; j < si->old_map.nnodes; j++) {
-            struct owner_extent oe = {si->old_map.nodes[j], 1, si->ino, 0, OWN_NODE};
+            struct owner_extent oe = {si->old_map.nodes[j].pblk, 1, si->ino,
+                                      si->old_map.nodes[j].lblk, OWN_NODE};
 
             drop_freed(&fs->owners, &oe, fs);
         }

@@ -118,8 +118,10 @@ static void check_map(const struct block_map *m)
     /* A node stands in one place of a map: without that a few blocks could
      * pretend to be a map of any size. */
     for (size_t i = 0; i < m->nnodes; i++) {
-        CHECK(m->nodes[i] > 0 && m->nodes[i] < BLOCKS && !seen[m->nodes[i]]);
-        seen[m->nodes[i]] = true;
+        uint64_t node = m->nodes[i].pblk;
+
+        CHECK(node > 0 && node < BLOCKS && !seen[node]);
+        seen[node] = true;
     }
     CHECK(m->n <= (m->nnodes + 1) * (BLOCK / 4));
     for (size_t i = 0; i < m->n; i++) {

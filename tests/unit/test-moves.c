@@ -167,8 +167,8 @@ static void find(uint32_t n, const uint32_t *a, const uint32_t *b, struct moves 
 /* Holes between runs that move alike move with them. */
 static void one_for_a_sparse_file(void **unused)
 {
-    const uint32_t a[] = {9, 9 | UNWRITTEN, 20, 0, 30, 0, 0, 40};
-    const uint32_t b[] = {20, 0, 30, 0, 0, 40};
+    const uint32_t a[8] = {9, 9 | UNWRITTEN, 20, 0, 30, 0, 0, 40};
+    const uint32_t b[8] = {20, 0, 30, 0, 0, 40};
     struct moves moves;
 
     (void)unused;
@@ -180,8 +180,8 @@ static void one_for_a_sparse_file(void **unused)
 
 static void nothing_moved(void **unused)
 {
-    const uint32_t a[] = {5, 6, 0, 8, 9}, appended[] = {5, 6, 7, 8, 9, 10};
-    const uint32_t elsewhere[] = {55, 56, 0, 58, 59}, unwritten[] = {5 | UNWRITTEN, 6};
+    const uint32_t a[6] = {5, 6, 0, 8, 9}, appended[] = {5, 6, 7, 8, 9, 10};
+    const uint32_t elsewhere[] = {55, 56, 0, 58, 59}, unwritten[5] = {5 | UNWRITTEN, 6};
     struct moves moves;
 
     (void)unused;
