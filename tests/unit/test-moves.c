@@ -212,7 +212,7 @@ static void swapped(void **unused)
 /* A damaged map that names one block many times is not worth a look. */
 static void claimed_twice(void **unused)
 {
-    const uint32_t a[] = {5, 0, 5, 0, 5}, b[] = {0, 5, 0, 5, 0, 5};
+    const uint32_t a[6] = {5, 0, 5, 0, 5}, b[] = {0, 5, 0, 5, 0, 5};
     struct moves moves;
 
     (void)unused;
