@@ -5,6 +5,7 @@
 # kernel, a busybox initramfs, disks of the caller's. One guest per script.
 #
 #   guest_build         the directory of our programs (default: build)
+#   guest_files         absolute paths of files and directories that it shall have, too
 #   guest_start DIR QEMU-ARGUMENTS...
 #                       starts it, paused; DIR is a private directory
 #   qmp JSON            one command on its monitor; prints the reply
@@ -23,6 +24,7 @@ PATH=$PATH:/usr/sbin:/sbin
 guest_here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 guest_build=${NF_BUILD:-$(cd "$guest_here/../.." && pwd)/build}
 guest_qemu=${NF_QEMU:-$guest_build/qemu/bin/qemu-system-x86_64}
+guest_files=()
 guest_pid=
 guest_accel=
 
@@ -81,7 +83,7 @@ guest_start() {
     [ -x "$guest_qemu" ] || guest_fail "$guest_qemu is not there: run make qemu" || return
     kernel_dir=$("$guest_here/fetch-kernel") || return
     "$guest_here/make-initramfs" "$kernel_dir" "$guest_build/guest/guest-tool" \
-        "$dir/initramfs" || return
+        "$dir/initramfs" ${guest_files[@]+"${guest_files[@]}"} || return
     if [ -z "$guest_accel" ]; then
         guest_accel=tcg
         if guest_probe_kvm "$kernel_dir/vmlinuz" "$dir/initramfs"; then

@@ -93,7 +93,7 @@ static int loop_open(const char *file, char path[40], struct nf_error *err)
     return nf_fail(err, NF_EIO, "loop device for %s: %s", file, strerror(errno));
 }
 
-static int recover(const char *path, struct nf_error *err)
+static int replay(const char *path, struct nf_error *err)
 {
     char log[400];
     char *argv[] = { (char *)"e2fsck", (char *)"-y", (char *)"-E", (char *)"journal_only",
@@ -119,16 +119,21 @@ static int recover(const char *path, struct nf_error *err)
     return 0;
 }
 
-int checkpoint_take(struct checkpoint *c, int disk_fd, uint64_t offset, struct nf_error *err)
+int checkpoint_recover(struct checkpoint *c, int disk_fd, uint64_t offset, struct nf_error *err)
 {
-    NF_AUTO_CLOSE int loop = -1;
-    char device[40];
     int rc;
 
     checkpoint_drop(c);
     rc = copy_sparse(disk_fd, (off_t)offset, c->copy, err);
-    if (rc == 0)
-        rc = recover(c->copy, err);
+    return rc < 0 ? rc : replay(c->copy, err);
+}
+
+int checkpoint_take(struct checkpoint *c, int disk_fd, uint64_t offset, struct nf_error *err)
+{
+    NF_AUTO_CLOSE int loop = -1;
+    char device[40];
+    int rc = checkpoint_recover(c, disk_fd, offset, err);
+
     if (rc < 0)
         return rc;
     loop = loop_open(c->copy, device, err);

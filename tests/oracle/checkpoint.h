@@ -25,6 +25,9 @@ int checkpoint_init(struct checkpoint *c, const char *dir, struct nf_error *err)
 /* Copy @disk_fd and mount what the file system at @offset recovers to. */
 int checkpoint_take(struct checkpoint *c, int disk_fd, uint64_t offset, struct nf_error *err);
 
+/* Only the copy, recovered and not mounted. */
+int checkpoint_recover(struct checkpoint *c, int disk_fd, uint64_t offset, struct nf_error *err);
+
 /* Unmount. The copy stays until the next one. */
 void checkpoint_drop(struct checkpoint *c);
 

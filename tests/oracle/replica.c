@@ -14,6 +14,7 @@
 
 #include "common/cleanup.h"
 #include "tests/oracle/event_text.h"
+#include "tests/oracle/manifest.h"
 #include "tests/oracle/tree_compare.h"
 
 /* --- the disk --------------------------------------------------------------- */
@@ -139,9 +140,35 @@ int64_t replica_compare(struct replica *r, FILE *report, struct nf_error *err)
     return (int64_t)res.differences;
 }
 
+static int defer(struct replica *r, struct nf_error *err)
+{
+    char path[500];
+    FILE *out;
+    int rc = checkpoint_recover(&r->cp, r->disk, r->opt.offset, err);
+
+    if (rc == 0)
+        rc = nf_apply_settle(r->apply, err);
+    if (rc < 0)
+        return rc;
+    snprintf(path, sizeof(path), "%s-%05" PRIu64 ".img", r->opt.defer, r->compared);
+    if (rename(r->cp.copy, path) < 0)
+        return nf_fail(err, NF_EIO, "%s: %s", path, strerror(errno));
+    snprintf(path, sizeof(path), "%s-%05" PRIu64 ".mirror", r->opt.defer, r->compared);
+    out = fopen(path, "we");
+    rc = out ? manifest_write(r->tree, out) : -1;
+    if (out)
+        fclose(out);
+    r->compared++;
+    return rc < 0 ? nf_fail(err, NF_EIO, "%s: %s", path, strerror(errno)) : 0;
+}
+
 int64_t replica_check(struct replica *r, FILE *report, struct nf_error *err)
 {
-    int rc = checkpoint_take(&r->cp, r->disk, r->opt.offset, err);
+    int rc;
+
+    if (r->opt.defer)
+        return defer(r, err);
+    rc = checkpoint_take(&r->cp, r->disk, r->opt.offset, err);
 
     if (rc < 0)
         return rc;

@@ -32,6 +32,7 @@ struct replica_options {
     uint64_t offset;    /* where the file system begins, bytes */
     enum replica_discard discard;
     bool count_only;    /* no tree: only commits are counted */
+    const char *defer;  /* not compared: see replica_check(); or null */
     enum nf_kind lose;  /* not applied, to see that it is found; or unspecified */
     FILE *events;       /* null, or where a line per event goes */
 };
@@ -77,6 +78,10 @@ int replica_record(struct replica *r, const struct nf_record *rec, struct nf_err
  * Compare the tree with what the disk recovers to.  A line per difference goes
  * to @report (may be null).  Returns how many there are, or negative if it
  * could not be said.
+ *
+ * With opt.defer, what the disk recovers to becomes DEFER-COMMIT.img and the
+ * tree's manifest DEFER-COMMIT.mirror, for a kernel other than ours to be asked
+ * (tests/oracle/read-guest), and there are no differences.
  */
 int64_t replica_check(struct replica *r, FILE *report, struct nf_error *err);
 
