@@ -168,6 +168,11 @@ uint64_t bdi_next_seq(const struct bdi *b)
     return b->emitter.next_seq;
 }
 
+const struct bdi_place *bdi_get_place(struct bdi *b, size_t i)
+{
+    return places_describe(b, i);
+}
+
 const struct bdi_status *bdi_get_status(struct bdi *b)
 {
     b->emitter.status.held_bytes = held_bytes(b->held);

@@ -19,6 +19,7 @@
 #ifndef BDI_H
 #define BDI_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/error.h"
@@ -95,6 +96,23 @@ struct bdi_status {
 };
 /* As of now; borrowed, until the next call with @bdi. */
 const struct bdi_status *bdi_get_status(struct bdi *bdi);
+
+/* The whole disk or a partition, as it is seen now. */
+struct bdi_place {
+    uint32_t partition;    /* 0: the whole disk */
+    uint64_t offset, size; /* bytes */
+    const char *type;      /* "ext4", "swap", ...; "" if nothing known is there */
+    const char *label;     /* the guest's bytes */
+    const uint8_t *uuid;   /* 16 bytes; zeros if there is none */
+    const char *reason;    /* why it is not followed; null: it is */
+    const char *features;  /* of a file system that is followed; else null */
+    uint64_t memory;       /* bytes that it takes beside the shadow */
+    uint64_t overlay;      /* blocks committed in the log and not home yet */
+    uint64_t staged;       /* blocks written in place and not in a step yet */
+};
+/* The @i-th, from 0, or null if there are no more. Borrowed until the next call
+ * with @bdi. */
+const struct bdi_place *bdi_get_place(struct bdi *bdi, size_t i);
 
 #pragma GCC visibility pop
 

@@ -32,7 +32,8 @@ struct place {
     bool followed; /* fs is attached; else it waits for that */
     bool dirty;    /* another look may find something else */
     bool broken;   /* any write to it may mend it */
-    char said[700]; /* why it is not followed, as the last event had it */
+    char said[700]; /* what it is and why it is not followed, as the last event had it */
+    const char *reason; /* the second part of that */
     uint64_t pause, look_at; /* records: how patient, and not before */
     uint64_t cost; /* bytes: of the dearest look so far */
 };
@@ -54,6 +55,9 @@ struct bdi {
     uint64_t settle_at; /* ...at the next barrier, or at this record */
     int64_t credit;     /* bytes that may still be read for it */
     int64_t paid_ns;    /* the record time up to which that was added to */
+
+    struct bdi_place described; /* lent by bdi_get_place() */
+    char features[1024];
 };
 
 /* Read the table, and attach to all that can be followed. */
@@ -67,6 +71,9 @@ int places_write(struct bdi *b, uint64_t offset, uint64_t len, const uint8_t *da
 int places_barrier(struct bdi *b, struct nf_error *err);
 /* The disk is of another size: that of b->image. */
 int places_resize(struct bdi *b, struct nf_error *err);
+
+/* See bdi_get_place(). */
+const struct bdi_place *places_describe(struct bdi *b, size_t i);
 
 /* A record was consumed, @barrier if it was one: look into what changed. */
 int places_settle(struct bdi *b, bool barrier, struct nf_error *err);

@@ -69,6 +69,10 @@ struct fs_driver {
     enum fs_end (*gone)(const void *fs);
     void (*retire)(void *fs);
 
+    /* For status: fill what is known of a followed one; @out->features is to
+     * point into @text, of @size bytes. */
+    void (*describe)(const void *fs, struct bdi_place *out, char *text, size_t size);
+
     /* End it for @reason: emits FS(gone). */
     int (*end)(void *fs, const char *reason, struct nf_error *err);
 

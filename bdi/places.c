@@ -64,14 +64,16 @@ static int say_unsupported(struct bdi *b, struct place *p, const char *reason,
     const struct bdi_partition *part = &p->part;
     struct nf_event ev = {.kind = NF_FS};
     char text[sizeof(p->said)];
+    int what = snprintf(text, sizeof(text), "%s %llx %llx ", part->type,
+                        (unsigned long long)nf_le64(part->uuid),
+                        (unsigned long long)nf_le64(part->uuid + 8));
 
-    snprintf(text, sizeof(text), "%s %llx %llx %s", part->type,
-             (unsigned long long)nf_le64(part->uuid), (unsigned long long)nf_le64(part->uuid + 8),
-             reason);
+    snprintf(text + what, sizeof(text) - (size_t)what, "%s", reason);
     if (strcmp(text, p->said) == 0)
         return 0;
     p->pause = 0;
     memcpy(p->said, text, sizeof(text));
+    p->reason = p->said + what;
     ev.source.partition = part->number;
     memcpy(ev.source.fs_uuid, part->uuid, 16);
     ev.fs.state = NF_FS_UNSUPPORTED;
@@ -80,6 +82,29 @@ static int say_unsupported(struct bdi *b, struct place *p, const char *reason,
     ev.fs.label = (struct nf_bytes){(const uint8_t *)part->label, strlen(part->label)};
     ev.fs.offset = part->offset;
     return emit(&b->emitter, &ev, err);
+}
+
+const struct bdi_place *places_describe(struct bdi *b, size_t i)
+{
+    struct bdi_place *d = &b->described;
+    const struct place *p;
+
+    if (i >= b->nplaces)
+        return NULL;
+    p = &b->places[i];
+    *d = (struct bdi_place){
+        .partition = p->part.number,
+        .offset = p->part.offset,
+        .size = p->part.size,
+        .type = p->part.type,
+        .label = p->part.label,
+        .uuid = p->part.uuid,
+    };
+    if (p->followed)
+        p->driver->describe(p->fs, d, b->features, sizeof(b->features));
+    else
+        d->reason = p->said[0] ? p->reason : "it has changed and is to be looked into";
+    return d;
 }
 
 /* --- one place ------------------------------------------------------------------- */

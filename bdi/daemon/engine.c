@@ -212,24 +212,6 @@ int engine_new_bdi(struct engine *e, struct nf_error *err)
     return e->bdi ? 0 : (err->code < 0 ? err->code : NF_ENOMEM);
 }
 
-void engine_say_status(struct engine *e)
-{
-    struct bdi_status st = {0};
-
-    if (e->bdi)
-        st = *bdi_get_status(e->bdi);
-    dprintf(STDERR_FILENO,
-            "{\"epoch\":%llu,\"next_seq\":%llu,\"filesystems\":%u,\"records\":%llu,\"steps\":%llu,"
-            "\"events\":%llu,\"held_bytes\":%llu,\"unmapped_writes\":%llu,\"readbacks\":%llu,"
-            "\"fetched\":%llu,\"unsettled\":%llu,\"oddities\":%llu}\n",
-            (unsigned long long)e->epoch, (unsigned long long)e->next_seq, st.filesystems,
-            (unsigned long long)st.records, (unsigned long long)st.steps,
-            (unsigned long long)st.events, (unsigned long long)st.held_bytes,
-            (unsigned long long)st.unmapped_writes, (unsigned long long)st.readbacks,
-            (unsigned long long)st.fetched, (unsigned long long)st.unsettled,
-            (unsigned long long)st.oddities);
-}
-
 /* --- start and end ------------------------------------------------------- */
 
 /* What must be made while files can still be: runs before the sandbox, so it

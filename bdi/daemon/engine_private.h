@@ -55,6 +55,8 @@ int engine_emit(struct engine *e, struct nf_event *ev, struct nf_error *err);
 int engine_event(void *opaque, const struct nf_event *ev, struct nf_error *err);
 /* A fresh e->bdi over an empty shadow, for e->epoch. */
 int engine_new_bdi(struct engine *e, struct nf_error *err);
+
+/* status.c: one line of JSON on stderr: what is watched, how far behind, at what cost. */
 void engine_say_status(struct engine *e);
 
 /* Run to the end of the input. */

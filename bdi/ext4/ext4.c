@@ -358,6 +358,18 @@ static int end(void *opaque, const char *reason, struct nf_error *err)
     return fs->gone ? 0 : ext4_end(fs, FS_ENDED, reason, err);
 }
 
+static void describe(const void *opaque, struct bdi_place *out, char *text, size_t size)
+{
+    const struct ext4_fs *fs = opaque;
+
+    ext4_feature_names(fs->sb, text, size);
+    out->features = text;
+    out->uuid = fs->uuid;
+    out->memory = ownermap_memory(&fs->owners) + names_memory(&fs->names) + fs->pic.staged_bytes;
+    out->overlay = fs->pic.overlay.used;
+    out->staged = fs->pic.staged.used;
+}
+
 const struct fs_driver ext4_driver = {
     .name = "ext4",
     .probe = probe,
@@ -368,6 +380,7 @@ const struct fs_driver ext4_driver = {
     .resize = resize,
     .gone = gone,
     .retire = ext4_retire,
+    .describe = describe,
     .end = end,
     .detach = ext4_detach,
 };

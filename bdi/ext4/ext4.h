@@ -97,6 +97,8 @@ int ext4_own_groups(struct ext4_fs *fs, uint32_t first, struct nf_error *err);
 int ext4_read_geometry(struct ext4_fs *fs, struct nf_error *err);
 int ext4_emit_fs(struct ext4_fs *fs, enum nf_fs_state state, const char *reason,
                  struct nf_error *err);
+/* "has_journal extent ..." of all three words, into @buf. */
+void ext4_feature_names(const uint8_t *sb, char *buf, size_t size);
 /* Emit FS(gone). */
 int ext4_end(struct ext4_fs *fs, enum fs_end how, const char *reason, struct nf_error *err);
 /* The superblock was written in place: is it still the same file system's? */

@@ -307,6 +307,11 @@ static int make_many(struct names_slot *s)
     return 0;
 }
 
+size_t names_memory(const struct names *n)
+{
+    return n->cap * sizeof(*n->slots) + (n->refs - n->used) * sizeof(struct place);
+}
+
 int names_add(struct names *n, const struct name_ref *ref)
 {
     struct names_slot *s;

@@ -32,6 +32,9 @@ struct names {
 int names_init(struct names *n);
 void names_release(struct names *n);
 
+/* Bytes that it takes, the further names of hard links at their least. */
+size_t names_memory(const struct names *n);
+
 /* Returns 0, NF_ENOMEM or NF_EINVAL (a ref out of its ranges); on an error
  * nothing was changed. The same ref twice is kept once. */
 int names_add(struct names *n, const struct name_ref *ref);

@@ -225,6 +225,11 @@ void ownermap_release(struct ownermap *m)
     *m = (struct ownermap){0};
 }
 
+size_t ownermap_memory(const struct ownermap *m)
+{
+    return m->nchunks * sizeof(*m->chunks) + m->pieces * sizeof(struct piece);
+}
+
 int ownermap_grow(struct ownermap *m, uint64_t blocks)
 {
     uint64_t n = blocks / OWNERMAP_CHUNK + (blocks % OWNERMAP_CHUNK != 0);

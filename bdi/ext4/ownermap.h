@@ -56,6 +56,9 @@ struct ownermap {
 int ownermap_init(struct ownermap *m, uint64_t blocks);
 void ownermap_release(struct ownermap *m);
 
+/* Bytes that it takes. */
+size_t ownermap_memory(const struct ownermap *m);
+
 /* Extend to @blocks (never shrinks). Returns 0 or NF_ENOMEM. */
 int ownermap_grow(struct ownermap *m, uint64_t blocks);
 

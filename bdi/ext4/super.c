@@ -175,8 +175,7 @@ int ext4_read_geometry(struct ext4_fs *fs, struct nf_error *err)
     return check_groups(fs, err);
 }
 
-/* "has_journal extent ..." of all three words, into @buf. */
-static void feature_names(const uint8_t *sb, char *buf, size_t size)
+void ext4_feature_names(const uint8_t *sb, char *buf, size_t size)
 {
     static const int sets[3] = {E2P_FEATURE_COMPAT, E2P_FEATURE_INCOMPAT, E2P_FEATURE_RO_INCOMPAT};
     size_t used = 0;
@@ -205,7 +204,7 @@ int ext4_emit_fs(struct ext4_fs *fs, enum nf_fs_state state, const char *reason,
     struct nf_event ev = {.kind = NF_FS};
     char features[1024];
 
-    feature_names(fs->sb, features, sizeof(features));
+    ext4_feature_names(fs->sb, features, sizeof(features));
     ev.fs.state = state;
     ev.fs.reason = reason;
     ev.fs.type = "ext4";

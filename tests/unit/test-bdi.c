@@ -161,7 +161,9 @@ static int attach(struct test *t, struct nf_error *err)
 static void expect_unsupported(struct test *t, uint32_t size, const char *reason)
 {
     struct nf_error err = {0};
+    const struct bdi_place *place;
     struct bdi_status st;
+    char text[300];
 
     load(t, size);
     assert_int_equal(attach(t, &err), 0);
@@ -173,6 +175,14 @@ static void expect_unsupported(struct test *t, uint32_t size, const char *reason
     st = *bdi_get_status(t->bdi);
     assert_int_equal(st.filesystems, 0);
     assert_int_equal(bdi_next_seq(t->bdi), 4);
+    /* What the event said, the status says too. */
+    place = bdi_get_place(t->bdi, 0);
+    assert_non_null(place);
+    snprintf(text, sizeof(text), "%s: %s", place->type[0] ? place->type : "-", place->reason);
+    assert_string_equal(text, t->seen[0].text);
+    assert_null(place->features);
+    assert_int_equal(place->size, size);
+    assert_null(bdi_get_place(t->bdi, 1));
 }
 
 static void test_no_journal(void **state)
