@@ -192,6 +192,7 @@ int ext4_attach(const struct fs_context *ctx, void **inout, struct nf_error *err
     ret = check_size(probe_sb, fs->block_size, ctx->size, err);
     if (ret == 0)
         ret = picture_start(fs, before, err);
+    xattr_owners_init(&fs->xattr_owners);
     if (ret == 0 && names_init(&fs->names) < 0)
         ret = nf_fail(err, NF_ENOMEM, "ext4: out of memory");
     if (ret == 0)

@@ -29,6 +29,17 @@ static int own(struct ext4_fs *fs, uint64_t pblk, uint64_t len, uint32_t owner, 
     return ret < 0 ? nf_fail(err, ret, "owner map: %s", nf_status_name(ret)) : 0;
 }
 
+static int own_xattrs(struct ext4_fs *fs, uint64_t block, uint32_t ino, struct nf_error *err)
+{
+    int ret = 1;
+
+    if (block < fs->blocks)
+        ret = xattr_owners_add(&fs->xattr_owners, &fs->owners, block, ino);
+    if (ret > 0)
+        ext4_oddity(fs);
+    return ret < 0 ? nf_fail(err, ret, "owner map: %s", nf_status_name(ret)) : 0;
+}
+
 int ext4_own_groups(struct ext4_fs *fs, uint32_t first, struct nf_error *err)
 {
     uint32_t table = (uint32_t)(((uint64_t)fs->inodes_per_group * fs->inode_size +
@@ -141,7 +152,7 @@ static int crawl_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err)
     if (inode.attr.mode == 0 && visible)
         return 0;
     if (inode.file_acl)
-        ret = own(fs, inode.file_acl, 1, ino, 0, OWN_XATTR, err);
+        ret = own_xattrs(fs, inode.file_acl, ino, err);
     if (ret < 0 || (visible && !ext4_has_map(&inode)))
         return ret;
     ret = block_map_read(fs, VIEW_OLD, ino, &inode, &map, err);

@@ -65,6 +65,7 @@ void ext4_retire(void *opaque)
     fs->fs = NULL;
     ownermap_release(&fs->owners);
     names_release(&fs->names);
+    xattr_owners_release(&fs->xattr_owners);
     picture_drop_overlay(&fs->pic);
     free(fs->desc_blocks);
     fs->desc_blocks = NULL;

@@ -11,6 +11,7 @@
 #include "bdi/ext4/names.h"
 #include "bdi/ext4/ownermap.h"
 #include "bdi/ext4/picture.h"
+#include "bdi/ext4/xattr_owners.h"
 #include "bdi/fs.h"
 
 #define EXT4_MAX_PATHS 16   /* names of one inode that an event carries */
@@ -23,6 +24,7 @@ struct ext4_fs {
     struct journal journal;
     bool journal_open;
     struct ownermap owners;
+    struct xattr_owners xattr_owners;
     struct names names;
 
     /* Geometry, from the superblock; constant but for growth. */

@@ -7,6 +7,8 @@
 #include "bdi/ext4/content.h"
 #include "bdi/ext4/xattrs.h"
 
+#define XATTR_HEADER 32u /* of a block of attributes */
+
 static struct step_inode *touch(struct step *step, uint32_t ino, struct nf_error *err)
 {
     struct step_inode *si = u64map_get(&step->touched, ino);
@@ -90,6 +92,30 @@ static int add_dirty(struct step_inode *si, uint32_t lblk)
     return 0;
 }
 
+/* A block of attributes, perhaps of many inodes. Each that joins or leaves them
+ * changes the count in it, which is nobody's attribute. */
+static int touch_xattrs(struct ext4_fs *fs, struct step *step, uint64_t block, uint32_t owner,
+                        const uint8_t *old, const uint8_t *new, struct nf_error *err)
+{
+    const struct xattr_sharers *all = xattr_owners_of(&fs->xattr_owners, block);
+    const uint32_t *ino = all ? all->ino : &owner;
+
+    if (memcmp(old, new, 4) == 0 &&
+        memcmp(old + XATTR_HEADER, new + XATTR_HEADER, fs->block_size - XATTR_HEADER) == 0)
+        return 0;
+    for (uint32_t i = 0; i < (all ? all->n : 1); i++) {
+        struct step_inode *si;
+
+        if (!ext4_inode_visible(fs, ino[i]))
+            continue;
+        si = touch(step, ino[i], err);
+        if (!si)
+            return NF_ENOMEM;
+        si->xattr_changed = true;
+    }
+    return 0;
+}
+
 /* Which inodes do the staged blocks concern? */
 static int gather(struct ext4_fs *fs, struct step *step, struct nf_error *err)
 {
@@ -127,7 +153,14 @@ static int gather(struct ext4_fs *fs, struct step *step, struct nf_error *err)
             if (ext4_tables_moved(fs, owner.logical, old, s->new))
                 return ext4_end(fs, FS_CHANGED, "its tables were moved", err);
         }
-        if (owner.kind != OWN_DIR && owner.kind != OWN_NODE && owner.kind != OWN_XATTR)
+        if (owner.kind == OWN_XATTR) {
+            old = picture_block(&fs->pic, VIEW_OLD, s->fsblock, err);
+            if (!old)
+                return err ? err->code : NF_EIO;
+            ret = touch_xattrs(fs, step, s->fsblock, owner.owner, old, s->new, err);
+            continue;
+        }
+        if (owner.kind != OWN_DIR && owner.kind != OWN_NODE)
             continue;
         if (!ext4_inode_visible(fs, owner.owner))
             continue;
@@ -137,7 +170,6 @@ static int gather(struct ext4_fs *fs, struct step *step, struct nf_error *err)
         si->dir_changed |= owner.kind == OWN_DIR;
         if (owner.kind == OWN_NODE && add_dirty(si, owner.logical) < 0)
             return nf_fail(err, NF_ENOMEM, "step: out of memory");
-        si->xattr_changed |= owner.kind == OWN_XATTR;
     }
     return ret;
 }

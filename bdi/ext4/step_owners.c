@@ -49,11 +49,15 @@ static int for_difference(struct ext4_fs *fs, uint32_t ino, const struct ext4_in
     return ret;
 }
 
-static int own_xattr_block(struct ext4_fs *fs, uint32_t ino, uint64_t block, owner_fn *fn)
-{
-    struct owner_extent oe = {block, 1, ino, 0, OWN_XATTR};
+typedef int xattr_fn(struct xattr_owners *x, struct ownermap *m, uint64_t block, uint32_t ino);
 
-    return block && block < fs->blocks ? fn(&fs->owners, &oe) : 0;
+static int own_xattr_block(struct ext4_fs *fs, uint32_t ino, uint64_t block, xattr_fn *fn)
+{
+    int ret = block && block < fs->blocks ? fn(&fs->xattr_owners, &fs->owners, block, ino) : 0;
+
+    if (ret > 0)
+        ext4_oddity(fs);
+    return ret < 0 ? ret : 0;
 }
 
 /* First everything that was given up, then everything that was taken: a block
@@ -70,7 +74,7 @@ int step_update_owners(struct ext4_fs *fs, struct step *step, struct nf_error *e
                                  ownermap_clear);
         if (ret == 0 && si->old_live &&
             (!si->new_live || si->old.file_acl != si->new.file_acl))
-            ret = own_xattr_block(fs, si->ino, si->old.file_acl, ownermap_clear);
+            ret = own_xattr_block(fs, si->ino, si->old.file_acl, xattr_owners_remove);
     }
     for (size_t i = 0; ret == 0 && i < step->n; i++) {
         struct step_inode *si = step->order[i];
@@ -79,7 +83,7 @@ int step_update_owners(struct ext4_fs *fs, struct step *step, struct nf_error *e
             ret = for_difference(fs, si->ino, &si->new, &si->new_map, &si->old_map, si->same,
                                  ownermap_set);
         if (ret == 0 && si->new_live)
-            ret = own_xattr_block(fs, si->ino, si->new.file_acl, ownermap_set);
+            ret = own_xattr_block(fs, si->ino, si->new.file_acl, xattr_owners_add);
     }
     return ret < 0 ? nf_fail(err, ret, "owner map: %s", nf_status_name(ret)) : 0;
 }
