@@ -32,6 +32,10 @@ struct bdi *bdi_new(struct nf_image *img, int shadow_fd, const struct bdi_option
     b->image = (struct counted_image){{.size = img->size, .read = counted_read}, img, 0, false};
     b->shadow_fd = shadow_fd;
     b->emitter.opt = *opt;
+    b->emitter.opt.state = NULL; /* it need not live on */
+    b->keep_state = opt->state != NULL;
+    if (opt->state)
+        b->state = *opt->state;
     b->emitter.next_seq = opt->first_seq ? opt->first_seq : 1;
     b->held = held_new(opt->held_limit ? (size_t)opt->held_limit : HELD_DEFAULT);
     if (!b->held) {
@@ -48,8 +52,15 @@ void bdi_free(struct bdi *b)
         return;
     places_free(b);
     held_free(b->held);
+    nf_buffer_release(&b->saving);
     shadow_release(&b->shadow);
     free(b);
+}
+
+int disk_open_shadow(struct bdi *b, struct nf_error *err)
+{
+    return shadow_init(&b->shadow, b->shadow_fd, b->keep_state ? &b->state : NULL,
+                       b->image.img.size, err);
 }
 
 int bdi_attach(struct bdi *b, struct nf_error *err)
@@ -160,7 +171,10 @@ int bdi_record(struct bdi *b, const struct nf_record *rec, struct nf_error *err)
     ret = take(b, rec, err);
     if (ret < 0)
         return ret;
-    return places_settle(b, rec->type == NF_REC_FLUSH || rec->type == NF_REC_CLOSE, err);
+    ret = places_settle(b, rec->type == NF_REC_FLUSH || rec->type == NF_REC_CLOSE, err);
+    if (ret == 0 && b->shadow.failure.code < 0)
+        ret = nf_fail(err, b->shadow.failure.code, "%s", b->shadow.failure.text);
+    return ret;
 }
 
 uint64_t bdi_next_seq(const struct bdi *b)

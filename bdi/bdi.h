@@ -15,6 +15,10 @@
  * that a caller fills or provides keep their layout; initialise them by
  * designated initialisers, since zero is the default of whatever is added
  * under the next number.
+ *
+ * An engine can be killed at any instant and resumed, if its shadow and the two
+ * files of struct bdi_state_fds survive it, and what bdi_save() said last.  See
+ * there.
  */
 #ifndef BDI_H
 #define BDI_H
@@ -34,12 +38,20 @@ struct bdi;
 #define BDI_CONTENT_NONE 0
 #define BDI_CONTENT_ALL UINT64_MAX
 
+/* What, beside the shadow, an engine that can be resumed needs: regular files
+ * or memfds, borrowed, of mode read-write. */
+struct bdi_state_fds {
+    int present; /* which parts of the shadow mean anything; grown as it is */
+    int undo;    /* the shadow's content of the last save, where it changed since */
+};
+
 struct bdi_options {
     uint64_t epoch;         /* stamped on every event */
     uint64_t first_seq;     /* of the first event; 1 in a new epoch */
     uint64_t content_limit; /* WRITE carries at most this many bytes */
     uint64_t held_limit;    /* memory for held blocks, bytes; 0: default */
     int snapshot;           /* non-zero: attach emits an ENTRY for every inode */
+    const struct bdi_state_fds *state; /* copied; null: not to be resumed */
 
     /*
      * Called for every event, in order of seq.  A step (what one journal
@@ -78,6 +90,29 @@ int bdi_attach(struct bdi *bdi, struct nf_error *err);
  * NF_ELOST after a GAP record: continuity is broken, attach a new engine.
  */
 int bdi_record(struct bdi *bdi, const struct nf_record *rec, struct nf_error *err);
+
+/*
+ * Saving and resuming.  Between two records, bdi_save() sets @out (valid until the
+ * next call of any of these) to what a later engine needs to go on behind the
+ * last one, under @generation, a number that is larger than all before.  The
+ * bytes are few: file systems and what waits for a barrier; the rest stays in
+ * the shadow.  When they are stored where a kill cannot reach them (with the
+ * position in the stream and all events so far), bdi_saved() says so, and from
+ * there on every change of the shadow can be undone.  Until the first bdi_saved() nothing can be resumed.
+ *
+ * bdi_resume() takes the place of bdi_attach() on a new engine over the same
+ * files, given the bytes of the last save that was stored: @generation is its
+ * number, the records behind it come (again) next.  It changes the shadow back,
+ * reads all else from it, and emits nothing.  What is not kept is content of
+ * blocks that nobody owned yet: it is read from the image when its file is
+ * committed (READBACK).  NF_EFORMAT: @state makes no sense (attach instead, in
+ * a new epoch); or an error of the image, the files or memory.
+ *
+ * A kill is one of processes, not of the host: nothing is synced.
+ */
+int bdi_save(struct bdi *bdi, uint64_t generation, struct nf_bytes *out, struct nf_error *err);
+void bdi_saved(struct bdi *bdi, uint64_t generation);
+int bdi_resume(struct bdi *bdi, uint64_t generation, struct nf_bytes state, struct nf_error *err);
 
 /* seq that the next event will get. */
 uint64_t bdi_next_seq(const struct bdi *bdi);

@@ -14,6 +14,7 @@
 #include "bdi/fs.h"
 #include "bdi/partition.h"
 #include "bdi/watch.h"
+#include "common/buffer.h"
 
 /* The caller's image, and what reading it cost. */
 struct counted_image {
@@ -44,6 +45,9 @@ struct bdi {
     int shadow_fd;
     struct emitter emitter;
     struct held *held;
+    struct bdi_state_fds state; /* if it is to be resumed */
+    bool keep_state;
+    struct nf_buffer saving; /* what bdi_save() returned last */
     bool lost; /* a GAP was met: nothing after it can be followed */
 
     struct place *places;
@@ -63,6 +67,9 @@ struct bdi {
 /* Read the table, and attach to all that can be followed. */
 int places_attach(struct bdi *b, struct nf_error *err);
 void places_free(struct bdi *b);
+int disk_open_shadow(struct bdi *b, struct nf_error *err);
+/* The driver for blkid's @type, or null. */
+const struct fs_driver *driver_for(const char *type);
 
 /* [@offset, +@len) was written (@data, null: zeros), or is not known any more:
  * each driver concerned gets it. */

@@ -13,6 +13,7 @@
 #include "bdi/emit.h"
 #include "bdi/ext4/held.h"
 #include "bdi/shadow.h"
+#include "common/buffer.h"
 #include "common/image.h"
 
 /* What a driver is given; all borrowed, outliving the instance. */
@@ -50,6 +51,14 @@ struct fs_driver {
      * moment; without, the caller drops them if the disk moved.
      */
     int (*attach)(const struct fs_context *ctx, void **fs, struct nf_error *err);
+
+    /* Append what resume() needs beside the shadow. NF_ENOMEM. */
+    int (*save)(const void *fs, struct nf_buffer *out, struct nf_error *err);
+
+    /* The same instance again, from the shadow and what save() said. Nothing is
+     * emitted. NF_EFORMAT: @state makes no sense. */
+    int (*resume)(const struct fs_context *ctx, struct nf_bytes state, void **out,
+                  struct nf_error *err);
 
     /* Bytes now at [@offset, +@len): @data, or zeros if it is null. */
     int (*write)(void *fs, uint64_t offset, uint64_t len, const uint8_t *data,

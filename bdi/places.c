@@ -41,7 +41,7 @@
 
 static const struct fs_driver *const drivers[] = {&ext4_driver};
 
-static const struct fs_driver *driver_for(const char *type)
+const struct fs_driver *driver_for(const char *type)
 {
     for (size_t i = 0; i < sizeof(drivers) / sizeof(drivers[0]); i++) {
         if (drivers[i]->probe(type))
@@ -407,7 +407,7 @@ int places_attach(struct bdi *b, struct nf_error *err)
     int ret = bdi_table_read(&b->image.img, &list, &n, &b->table, err);
 
     if (ret == 0)
-        ret = shadow_init(&b->shadow, b->shadow_fd, b->image.img.size, err);
+        ret = disk_open_shadow(b, err);
     if (ret < 0)
         return ret;
     b->credit = CREDIT_MAX;

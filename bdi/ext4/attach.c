@@ -108,8 +108,9 @@ static int picture_start(struct ext4_fs *fs, struct ext4_fs *before, struct nf_e
         return ret;
     fs->pic.attaching = true;
     fs->pic.moved = moved;
-    if (before && !before->doubt && before->block_size == fs->block_size)
-        picture_adopt(&fs->pic, &before->pic);
+    /* What @before knows of home is in the shadow. */
+    if (before ? before->doubt || before->block_size != fs->block_size : fs->ctx.again)
+        picture_forget(&fs->pic, 0, UINT64_MAX);
     return 0;
 }
 
@@ -135,7 +136,9 @@ static int read_super(const struct fs_context *ctx, struct ext4_fs *before, uint
     return ctx->img->read(ctx->img, ctx->offset + 1024, sb, 1024, err);
 }
 
-static int build(struct ext4_fs *fs, struct nf_error *err)
+/* Everything that is read from the picture: geometry, log, owners, names. @state:
+ * blocks that wait for a barrier, or null. */
+static int build(struct ext4_fs *fs, const struct nf_bytes *state, struct nf_error *err)
 {
     /* As it is in place, to find the journal... */
     int ret = picture_open_fs(&fs->pic, &fs->fs, err);
@@ -144,6 +147,8 @@ static int build(struct ext4_fs *fs, struct nf_error *err)
         ret = ext4_read_geometry(fs, err);
     if (ret == 0)
         ret = open_journal(fs, err);
+    if (ret == 0 && state)
+        ret = picture_load(&fs->pic, *state, err);
     if (ret < 0)
         return ret;
     /* ...and again as it is with what the journal has committed. */
@@ -196,7 +201,7 @@ int ext4_attach(const struct fs_context *ctx, void **inout, struct nf_error *err
     if (ret == 0 && names_init(&fs->names) < 0)
         ret = nf_fail(err, NF_ENOMEM, "ext4: out of memory");
     if (ret == 0)
-        ret = build(fs, err);
+        ret = build(fs, NULL, err);
     if (ret == 0 && ctx->again && snapshot)
         ret = rehearse_snapshot(fs, err);
     if (ret == 0)
@@ -221,7 +226,7 @@ fail:
     /* What looks broken in a disk that moves may be whole. */
     if (fs && fs->pic.moved && (ret >= 0 || ret == NF_EFORMAT || ret == NF_EUNSUPPORTED)) {
         ret = nf_fail(err, NF_EBUSY, "ext4: it is being written to");
-        if (fs->pic.present) {
+        if (fs->pic.home) {
             ext4_retire(fs);
             *inout = fs;
             fs = NULL;
@@ -230,4 +235,72 @@ fail:
     ext4_detach(before);
     ext4_detach(fs);
     return ret;
+}
+
+/* --- saving and resuming -------------------------------------------------- */
+
+/* What is not in the shadow, little-endian; then picture_save()'s. */
+enum {
+    S_VERSION = 0,
+    S_BLOCK_SIZE = 4,
+    S_DOUBT = 8,
+    S_HEADER = 16,
+
+    STATE_VERSION = 1,
+};
+
+int ext4_save(const void *opaque, struct nf_buffer *out, struct nf_error *err)
+{
+    const struct ext4_fs *fs = opaque;
+    uint8_t head[S_HEADER] = {0};
+
+    nf_put_le32(head + S_VERSION, STATE_VERSION);
+    nf_put_le32(head + S_BLOCK_SIZE, fs->block_size);
+    nf_put_le32(head + S_DOUBT, fs->doubt);
+    if (nf_buffer_append(out, head, sizeof(head)) < 0)
+        return nf_fail(err, NF_ENOMEM, "state: out of memory");
+    return picture_save(&fs->pic, out, err);
+}
+
+int ext4_resume(const struct fs_context *ctx, struct nf_bytes state, void **out,
+                struct nf_error *err)
+{
+    const uint8_t *head = state.data;
+    struct nf_bytes rest;
+    struct ext4_fs *fs;
+    uint32_t block_size;
+    int ret;
+
+    if (state.len < S_HEADER || nf_le32(head + S_VERSION) != STATE_VERSION)
+        return nf_fail(err, NF_EFORMAT, "state: ext4: not of this version");
+    block_size = nf_le32(head + S_BLOCK_SIZE);
+    if (block_size < 1024 || block_size > 65536 || (block_size & (block_size - 1)) ||
+        ctx->size < 4096 || ctx->size < block_size)
+        return nf_fail(err, NF_EFORMAT, "state: ext4: blocks of %u bytes", block_size);
+    ret = check_size(ctx->shadow->map + ctx->offset + 1024, block_size, ctx->size, err);
+    if (ret < 0)
+        return ret;
+    fs = calloc(1, sizeof(*fs));
+    if (!fs)
+        return nf_fail(err, NF_ENOMEM, "ext4: out of memory");
+    fs->ctx = *ctx;
+    fs->block_size = block_size;
+    fs->doubt = nf_le32(head + S_DOUBT) & 1;
+    rest = (struct nf_bytes){head + S_HEADER, state.len - S_HEADER};
+    ret = picture_init(&fs->pic, &fs->ctx, block_size, ctx->size / block_size, err);
+    if (ret == 0 && names_init(&fs->names) < 0)
+        ret = nf_fail(err, NF_ENOMEM, "ext4: out of memory");
+    if (ret == 0)
+        ret = build(fs, &rest, err);
+    if (ret == 0 || ret == NF_EFORMAT) {
+        int failure = ext4_image_failure(fs, err);
+
+        ret = failure < 0 ? failure : ret;
+    }
+    if (ret < 0) {
+        ext4_detach(fs);
+        return ret;
+    }
+    *out = fs;
+    return 0;
 }

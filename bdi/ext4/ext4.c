@@ -42,21 +42,9 @@ static bool is_metadata(enum owner_kind kind)
     return kind >= OWN_DIR && kind <= OWN_SUPER && kind != OWN_JOURNAL;
 }
 
-/* What is known of the file system goes; home stays, where it is the disk's. */
-void ext4_retire(void *opaque)
+/* What is known of the file system goes. */
+static void drop_reading(struct ext4_fs *fs)
 {
-    struct ext4_fs *fs = opaque;
-    uint64_t pos = 0;
-    struct owner_extent run;
-
-    if (fs->doubt)
-        picture_forget(&fs->pic, 0, UINT64_MAX);
-    while (ownermap_next(&fs->owners, &pos, fs->owners.blocks, &run)) {
-        if (!is_metadata(run.kind) && run.kind != OWN_JOURNAL)
-            picture_forget(&fs->pic, run.pblk, run.len);
-    }
-    if (fs->owners.blocks)
-        picture_forget(&fs->pic, fs->owners.blocks, UINT64_MAX);
     if (fs->journal_open)
         journal_release(&fs->journal);
     fs->journal_open = false;
@@ -72,6 +60,24 @@ void ext4_retire(void *opaque)
     fs->ndesc_blocks = 0;
     free(fs->content_buf);
     fs->content_buf = NULL;
+}
+
+/* Home stays, where it is the disk's. */
+void ext4_retire(void *opaque)
+{
+    struct ext4_fs *fs = opaque;
+    uint64_t pos = 0;
+    struct owner_extent run;
+
+    if (fs->doubt)
+        picture_forget(&fs->pic, 0, UINT64_MAX);
+    while (ownermap_next(&fs->owners, &pos, fs->owners.blocks, &run)) {
+        if (!is_metadata(run.kind) && run.kind != OWN_JOURNAL)
+            picture_forget(&fs->pic, run.pblk, run.len);
+    }
+    if (fs->owners.blocks)
+        picture_forget(&fs->pic, fs->owners.blocks, UINT64_MAX);
+    drop_reading(fs);
     fs->gone = FS_ENDED;
     fs->doubt = false;
 }
@@ -82,7 +88,7 @@ void ext4_detach(void *opaque)
 
     if (!fs)
         return;
-    ext4_retire(fs);
+    drop_reading(fs);
     picture_release(&fs->pic);
     free(fs);
 }
@@ -375,6 +381,8 @@ const struct fs_driver ext4_driver = {
     .name = "ext4",
     .probe = probe,
     .attach = ext4_attach,
+    .save = ext4_save,
+    .resume = ext4_resume,
     .write = ext4_write,
     .unknown = unknown,
     .barrier = barrier,

@@ -83,6 +83,9 @@ void ext4_oddity(struct ext4_fs *fs);
 /* attach.c: struct fs_driver's, and the image's failure so far, met where damage
  * was looked for as well: it must not pass for that. 0 if there is none. */
 int ext4_attach(const struct fs_context *ctx, void **fs, struct nf_error *err);
+int ext4_save(const void *fs, struct nf_buffer *out, struct nf_error *err);
+int ext4_resume(const struct fs_context *ctx, struct nf_bytes state, void **fs,
+                struct nf_error *err);
 void ext4_retire(void *fs);
 void ext4_detach(void *fs);
 int ext4_image_failure(const struct ext4_fs *fs, struct nf_error *err);

@@ -6,7 +6,6 @@
 
 #include "common/bytes.h"
 
-#define PRESENT_CHUNK 32768u
 #define JBD2_MAGIC_BYTES "\xc0\x3b\x39\x98"
 
 int picture_init(struct picture *p, const struct fs_context *ctx, uint32_t block_size,
@@ -26,21 +25,9 @@ int picture_init(struct picture *p, const struct fs_context *ctx, uint32_t block
 
 int picture_grow(struct picture *p, uint64_t blocks)
 {
-    size_t n;
-    uint8_t **bigger;
-
     /* The shadow maps the disk: nothing beyond it can be addressed. */
     if (blocks > p->ctx->size / p->block_size)
         return NF_EFORMAT;
-    n = (size_t)((blocks + PRESENT_CHUNK - 1) / PRESENT_CHUNK);
-    if (n > p->npresent) {
-        bigger = realloc(p->present, n * sizeof(*bigger));
-        if (!bigger)
-            return NF_ENOMEM;
-        memset(bigger + p->npresent, 0, (n - p->npresent) * sizeof(*bigger));
-        p->present = bigger;
-        p->npresent = n;
-    }
     p->blocks = blocks;
     return 0;
 }
@@ -110,64 +97,26 @@ void picture_drop_overlay(struct picture *p)
 void picture_release(struct picture *p)
 {
     picture_drop_overlay(p);
-    for (size_t i = 0; i < p->npresent; i++)
-        free(p->present[i]);
-    free(p->present);
     memset(p, 0, sizeof(*p));
+}
+
+static uint64_t disk_offset(const struct picture *p, uint64_t block)
+{
+    return p->ctx->offset + block * p->block_size;
 }
 
 bool picture_present(const struct picture *p, uint64_t block)
 {
-    const uint8_t *bits;
-
-    if (block >= p->blocks)
-        return false;
-    bits = p->present[block / PRESENT_CHUNK];
-    return bits && (bits[block % PRESENT_CHUNK / 8] >> (block % 8) & 1);
-}
-
-static int set_present(struct picture *p, uint64_t block)
-{
-    uint8_t **bits = &p->present[block / PRESENT_CHUNK];
-
-    if (!*bits) {
-        *bits = calloc(1, PRESENT_CHUNK / 8);
-        if (!*bits)
-            return NF_ENOMEM;
-    }
-    (*bits)[block % PRESENT_CHUNK / 8] |= (uint8_t)(1u << (block % 8));
-    return 0;
-}
-
-void picture_adopt(struct picture *p, struct picture *from)
-{
-    for (size_t i = 0; i < from->npresent && i < p->npresent; i++) {
-        free(p->present[i]);
-        p->present[i] = from->present[i];
-        from->present[i] = NULL;
-    }
-    /* The place may have become smaller. */
-    picture_forget(p, p->blocks, (uint64_t)p->npresent * PRESENT_CHUNK - p->blocks);
+    return block < p->blocks && shadow_present(p->ctx->shadow, disk_offset(p, block));
 }
 
 void picture_forget(struct picture *p, uint64_t first, uint64_t count)
 {
-    uint64_t end = (uint64_t)p->npresent * PRESENT_CHUNK;
+    uint64_t end = p->ctx->size / p->block_size;
 
     end = first < end && count < end - first ? first + count : end;
-    while (first < end) {
-        uint64_t next = (first / PRESENT_CHUNK + 1) * PRESENT_CHUNK;
-        uint8_t **bits = &p->present[first / PRESENT_CHUNK];
-
-        if (first % PRESENT_CHUNK == 0 && next <= end) {
-            free(*bits);
-            *bits = NULL;
-        }
-        next = next < end ? next : end;
-        for (; *bits && first < next; first++)
-            (*bits)[first % PRESENT_CHUNK / 8] &= (uint8_t)~(1u << (first % 8));
-        first = next;
-    }
+    if (first < end)
+        shadow_forget(p->ctx->shadow, disk_offset(p, first), (end - first) * p->block_size);
 }
 
 int picture_follow(struct picture *p, uint64_t offset, uint64_t len, const uint8_t *data,
@@ -181,8 +130,6 @@ int picture_follow(struct picture *p, uint64_t offset, uint64_t len, const uint8
         uint32_t in = (uint32_t)(offset % bs);
         uint64_t n = bs - in;
 
-        if (!p->present[block / PRESENT_CHUNK])
-            n = (block / PRESENT_CHUNK + 1) * PRESENT_CHUNK * bs - offset;
         n = n < len ? n : len;
         if (picture_present(p, block))
             ret = picture_write_home(p, block, in, (uint32_t)n, data, err);
@@ -193,12 +140,11 @@ int picture_follow(struct picture *p, uint64_t offset, uint64_t len, const uint8
     return ret;
 }
 
-void picture_drop_home(struct picture *p, uint64_t block)
+int picture_drop_home(struct picture *p, uint64_t block, struct nf_error *err)
 {
     if (!picture_present(p, block))
-        return;
-    p->present[block / PRESENT_CHUNK][block % PRESENT_CHUNK / 8] &= (uint8_t)~(1u << (block % 8));
-    shadow_punch(p->ctx->shadow, p->ctx->offset + block * p->block_size, p->block_size);
+        return 0;
+    return shadow_drop(p->ctx->shadow, disk_offset(p, block), p->block_size, err);
 }
 
 const uint8_t *picture_home(struct picture *p, uint64_t block, struct nf_error *err)
@@ -215,8 +161,9 @@ const uint8_t *picture_home(struct picture *p, uint64_t block, struct nf_error *
     at = p->home + block * p->block_size;
     if (picture_present(p, block))
         return at;
-    ret = p->ctx->img->read(p->ctx->img, p->ctx->offset + block * p->block_size, at,
-                            p->block_size, &failure);
+    ret = shadow_touch(p->ctx->shadow, disk_offset(p, block), p->block_size, &failure);
+    if (ret == 0)
+        ret = p->ctx->img->read(p->ctx->img, disk_offset(p, block), at, p->block_size, &failure);
     if (ret < 0) {
         p->failure = failure;
         nf_fail(err, failure.code, "%s", failure.text);
@@ -229,8 +176,9 @@ const uint8_t *picture_home(struct picture *p, uint64_t block, struct nf_error *
     }
     if (ret > 0)
         p->ctx->emitter->status.unsettled++;
-    if (set_present(p, block) < 0) {
-        nf_fail(err, NF_ENOMEM, "out of memory");
+    if (shadow_set_present(p->ctx->shadow, disk_offset(p, block), &failure) < 0) {
+        p->failure = failure;
+        nf_fail(err, failure.code, "%s", failure.text);
         return NULL;
     }
     return at;
@@ -300,6 +248,7 @@ int picture_write_home(struct picture *p, uint64_t block, uint32_t offset, uint3
                        const uint8_t *data, struct nf_error *err)
 {
     uint8_t *at;
+    int ret;
 
     if (block >= p->blocks || offset > p->block_size || len > p->block_size - offset)
         return nf_fail(err, NF_EINVAL, "write beyond block %llu", (unsigned long long)block);
@@ -307,13 +256,14 @@ int picture_write_home(struct picture *p, uint64_t block, uint32_t offset, uint3
     /* A part needs the rest: fetch it, unless the whole block is replaced. */
     if (len < p->block_size && !picture_home(p, block, err))
         return err ? err->code : NF_EIO;
-    if (set_present(p, block) < 0)
-        return nf_fail(err, NF_ENOMEM, "out of memory");
+    ret = shadow_touch(p->ctx->shadow, disk_offset(p, block), p->block_size, err);
+    if (ret < 0)
+        return ret;
     if (data)
         memcpy(at + offset, data, len);
     else
         memset(at + offset, 0, len);
-    return 0;
+    return shadow_set_present(p->ctx->shadow, disk_offset(p, block), err);
 }
 
 static struct staged *stage(struct picture *p, uint64_t block, struct nf_error *err)
@@ -483,4 +433,55 @@ int picture_retire(struct picture *p, uint32_t tid, bool all,
     }
     free(gone);
     return ret;
+}
+
+/* For each staged block its number and old content; one whose old side is not
+ * known never is staged in place. */
+int picture_save(const struct picture *p, struct nf_buffer *out, struct nf_error *err)
+{
+    uint8_t number[8];
+    size_t pos = 0;
+    void *v;
+
+    while (u64map_next(&p->staged, &pos, NULL, &v)) {
+        const struct staged *s = v;
+
+        nf_put_le64(number, s->fsblock);
+        if (nf_buffer_append(out, number, sizeof(number)) < 0 ||
+            nf_buffer_append(out, s->old, p->block_size) < 0)
+            return nf_fail(err, NF_ENOMEM, "state: out of memory");
+    }
+    return 0;
+}
+
+int picture_load(struct picture *p, struct nf_bytes state, struct nf_error *err)
+{
+    size_t each = 8 + (size_t)p->block_size, pos = 0;
+    void *v;
+
+    if (state.len % each)
+        return nf_fail(err, NF_EFORMAT, "state: ext4: %zu bytes of staged blocks", state.len);
+    for (size_t at = 0; at < state.len; at += each) {
+        uint64_t block = nf_le64(state.data + at);
+        struct staged *s;
+        int ret;
+
+        if (block >= p->blocks)
+            return nf_fail(err, NF_EFORMAT, "state: ext4: staged block %llu",
+                           (unsigned long long)block);
+        ret = picture_stage_in_place(p, block, err);
+        if (ret < 0)
+            return ret;
+        s = u64map_get(&p->staged, block);
+        memcpy(s->old_copy, state.data + at + 8, p->block_size);
+    }
+    /* A copy in the log that is home already need not be read back when it goes. */
+    while (u64map_next(&p->overlay, &pos, NULL, &v)) {
+        struct overlay_entry *e = v;
+        const uint8_t *copy = entry_content(p, e);
+
+        e->home_written = copy && picture_present(p, e->fsblock) &&
+                          memcmp(p->home + e->fsblock * p->block_size, copy, p->block_size) == 0;
+    }
+    return 0;
 }

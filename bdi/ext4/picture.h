@@ -58,9 +58,6 @@ struct picture {
     uint64_t blocks;
     uint8_t *home; /* start of the file system in the shadow's map */
 
-    uint8_t **present; /* per chunk of 32768 blocks: bitmap of blocks in home */
-    size_t npresent;
-
     struct log_extent *log; /* sorted by lblk, gapless from 0 */
     size_t nlog;
     uint32_t log_blocks;
@@ -90,8 +87,6 @@ const uint8_t *picture_block(struct picture *p, enum view view, uint64_t block,
 const uint8_t *picture_home(struct picture *p, uint64_t block, struct nf_error *err);
 bool picture_present(const struct picture *p, uint64_t block);
 
-/* Take what @from has of home, which must be of the same place and block size. */
-void picture_adopt(struct picture *p, struct picture *from);
 /* Bytes [@offset, +@len) were written: what home has of them follows. */
 int picture_follow(struct picture *p, uint64_t offset, uint64_t len, const uint8_t *data,
                    struct nf_error *err);
@@ -104,7 +99,7 @@ void picture_drop_overlay(struct picture *p);
 int picture_write_home(struct picture *p, uint64_t block, uint32_t offset, uint32_t len,
                        const uint8_t *data, struct nf_error *err);
 /* The block belongs to nobody as metadata any more: give its memory back. */
-void picture_drop_home(struct picture *p, uint64_t block);
+int picture_drop_home(struct picture *p, uint64_t block, struct nf_error *err);
 
 /* For struct journal: content of a log block. */
 const uint8_t *picture_log_block(void *picture, uint32_t lblk);
@@ -126,6 +121,12 @@ int picture_settle(struct picture *p, struct nf_error *err);
 int picture_retire(struct picture *p, uint32_t tid, bool all,
                    bool (*tracked)(void *opaque, uint64_t block), void *opaque,
                    struct nf_error *err);
+
+/* Between two records: append what the shadow does not say, the old sides of blocks
+ * changed in place that wait for a barrier. And the other way: into a picture
+ * whose overlay was read from the log. NF_EFORMAT: it makes no sense. */
+int picture_save(const struct picture *p, struct nf_buffer *out, struct nf_error *err);
+int picture_load(struct picture *p, struct nf_bytes state, struct nf_error *err);
 
 /* Open libext2fs on the picture; its reads follow p->view. */
 int picture_open_fs(struct picture *p, ext2_filsys *out, struct nf_error *err);

@@ -393,10 +393,10 @@ int step_run(struct ext4_fs *fs, bool commit, struct nf_error *err)
         fs->ctx.emitter->status.steps++;
         ret = ext4_emit(fs, &ev, err);
     }
-    if (ret == 0) {
+    if (ret == 0)
         ret = picture_settle(&fs->pic, err);
-        step_forget_freed(fs, &step);
-    }
+    if (ret == 0)
+        ret = step_forget_freed(fs, &step, err);
     if (ret == 0 && grown)
         ret = ext4_emit_fs(fs, NF_FS_GROWN, NULL, err);
 out:

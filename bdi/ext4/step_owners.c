@@ -87,12 +87,15 @@ int step_update_owners(struct ext4_fs *fs, struct step *step, struct nf_error *e
     }
     return ret < 0 ? nf_fail(err, ret, "owner map: %s", nf_status_name(ret)) : 0;
 }
-static void drop_freed(struct ownermap *m, const struct owner_extent *e, struct ext4_fs *fs)
+
+static int drop_freed(struct ownermap *m, const struct owner_extent *e, struct ext4_fs *fs,
+                      struct nf_error *err)
 {
     uint64_t pos = e->pblk, end = e->pblk + e->len;
     struct owner_extent now;
+    int ret = 0;
 
-    while (ownermap_next(m, &pos, end, &now)) {
+    while (ret == 0 && ownermap_next(m, &pos, end, &now)) {
         uint64_t bs = fs->block_size;
 
         /* A range that was unwritten and still is may hold bytes that a later
@@ -103,20 +106,23 @@ static void drop_freed(struct ownermap *m, const struct owner_extent *e, struct 
             continue;
         if (now.kind != OWN_NONE && now.kind != OWN_DATA && now.kind != OWN_UNWRITTEN)
             continue;
-        for (uint64_t b = 0; b < now.len; b++)
-            picture_drop_home(&fs->pic, now.pblk + b);
+        for (uint64_t b = 0; ret == 0 && b < now.len; b++)
+            ret = picture_drop_home(&fs->pic, now.pblk + b, err);
     }
+    return ret;
 }
 
 /* What was given up: bytes seen there belong to nobody's future. */
-void step_forget_freed(struct ext4_fs *fs, struct step *step)
+int step_forget_freed(struct ext4_fs *fs, struct step *step, struct nf_error *err)
 {
-    for (size_t i = 0; i < step->n; i++) {
+    int ret = 0;
+
+    for (size_t i = 0; ret == 0 && i < step->n; i++) {
         struct step_inode *si = step->order[i];
 
         if (!si->map_differs || !si->old_live)
             continue;
-        for (size_t j = 0; j < si->old_map.n; j++) {
+        for (size_t j = 0; ret == 0 && j < si->old_map.n; j++) {
             const struct map_extent *e = &si->old_map.ext[j];
             struct owner_extent oe = {e->pblk, e->len, si->ino, e->lblk, OWN_NODE};
 
@@ -125,13 +131,14 @@ void step_forget_freed(struct ext4_fs *fs, struct step *step)
             /* Only kinds matter here, and only data against metadata. */
             if (ext4_is_reg(&si->old))
                 oe.kind = e->unwritten ? OWN_UNWRITTEN : OWN_DATA;
-            drop_freed(&fs->owners, &oe, fs);
+            ret = drop_freed(&fs->owners, &oe, fs, err);
         }
-        for (size_t j = 0; j < si->old_map.nnodes; j++) {
+        for (size_t j = 0; ret == 0 && j < si->old_map.nnodes; j++) {
             struct owner_extent oe = {si->old_map.nodes[j].pblk, 1, si->ino,
                                       si->old_map.nodes[j].lblk, OWN_NODE};
 
-            drop_freed(&fs->owners, &oe, fs);
+            ret = drop_freed(&fs->owners, &oe, fs, err);
         }
     }
+    return ret;
 }

@@ -17,6 +17,6 @@ int step_see_dirs(struct ext4_fs *fs, struct step *step, struct links *links,
 int step_update_owners(struct ext4_fs *fs, struct step *step, struct nf_error *err);
 
 /* After the step settled: what was given up is held and shadowed no longer. */
-void step_forget_freed(struct ext4_fs *fs, struct step *step);
+int step_forget_freed(struct ext4_fs *fs, struct step *step, struct nf_error *err);
 
 #endif

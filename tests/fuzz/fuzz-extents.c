@@ -75,7 +75,7 @@ static void set_up(void)
     int fd = memfd_create("shadow", MFD_CLOEXEC);
 
     make_image();
-    CHECK(fd >= 0 && shadow_init(&shadow, fd, sizeof(image), NULL) == 0);
+    CHECK(fd >= 0 && shadow_init(&shadow, fd, NULL, sizeof(image), NULL) == 0);
     fs.ctx = (struct fs_context){
         .img = &img, .shadow = &shadow, .emitter = &emitter, .size = sizeof(image)};
     CHECK(picture_init(&fs.pic, &fs.ctx, BLOCK, BLOCKS, NULL) == 0);

@@ -51,7 +51,7 @@ struct found {
 };
 
 struct totals {
-    uint64_t commits, compared, paths, bytes;
+    uint64_t commits, compared, paths, bytes, kills;
 };
 
 static int die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -167,6 +167,7 @@ static int pass(const struct options *o, const struct plan *p, struct found *f, 
         return NF_EIO;
     before = nf_trace_reader_info(reader)->records * o->attach_at / 100;
     ro.disk_size = nf_trace_reader_info(reader)->disk_size;
+    ro.seed = o->seed;
     rc = replica_open(&r, &ro, err);
     while (rc == 0) {
         /* Before that, a disk in use, as one may be met: its journal is to be
@@ -180,7 +181,7 @@ static int pass(const struct options *o, const struct plan *p, struct found *f, 
             if (rc != 0)
                 break;
         }
-        rc = nf_trace_next(reader, &f->rec, err);
+        rc = replica_next(&r, reader, &f->rec, err);
         if (rc != 1)
             break;
         f->ordinal++;
@@ -207,6 +208,7 @@ static int pass(const struct options *o, const struct plan *p, struct found *f, 
     t->compared += r.compared;
     t->paths += r.paths;
     t->bytes += r.bytes;
+    t->kills += r.killer.kills;
     nf_trace_close(reader);
     replica_close(&r, o->keep && !ro.count_only);
     return rc;
@@ -460,7 +462,9 @@ static void usage(FILE *out)
         "Where it is compared: at the attach, at all commits, and at the end; or\n"
         "  --every N              at each Nth commit, and at the end\n"
         "  --sample N             at N commits drawn evenly, the last, and at the end\n"
-        "  --seed N               for the drawing (1)\n"
+        "  --kill-every N         kill the engine after so many records and resume it, again and\n"
+        "                         again\n"
+        "  --seed N               for the drawing, and how far it gets before each kill (1)\n"
         "  --from K, --until K    only at commits in that range, counted from 1\n\n"
         "If there is a difference, the first one is looked for between the last commit\n"
         "that was equal and this one, and reported: where, what, the events of that\n"
@@ -491,6 +495,7 @@ static int parse(int argc, char **argv, struct options *o)
         { "attach-at", required_argument, NULL, 'a' },
         { "every", required_argument, NULL, 'n' },
         { "sample", required_argument, NULL, 'S' },
+        { "kill-every", required_argument, NULL, 'K' },
         { "seed", required_argument, NULL, 'r' },
         { "from", required_argument, NULL, 'f' },
         { "until", required_argument, NULL, 'u' },
@@ -516,6 +521,7 @@ static int parse(int argc, char **argv, struct options *o)
         case 'a': o->attach_at = strtoull(optarg, NULL, 0); break;
         case 'n': o->every = strtoull(optarg, NULL, 0); break;
         case 'S': o->sample = strtoull(optarg, NULL, 0); break;
+        case 'K': o->replica.kill_every = strtoull(optarg, NULL, 0); break;
         case 'r': o->seed = strtoull(optarg, NULL, 0); break;
         case 'f': o->from = strtoull(optarg, NULL, 0); break;
         case 'u': o->until = strtoull(optarg, NULL, 0); break;
@@ -577,10 +583,14 @@ int main(int argc, char **argv)
     rc = compare(&o, &t, &err);
     if (rc < 0)
         die("%s", err.text);
-    if (rc == 0)
+    if (rc == 0) {
         printf("%s: %" PRIu64 " commits, %" PRIu64 " comparisons, %" PRIu64 " paths, %" PRIu64
-               " bytes\n", o.replica.defer ? "deferred" : "equal", t.commits, t.compared, t.paths,
+               " bytes", o.replica.defer ? "deferred" : "equal", t.commits, t.compared, t.paths,
                t.bytes);
+        if (t.kills)
+            printf(", %" PRIu64 " kills", t.kills);
+        puts("");
+    }
     if (o.replica.events)
         fclose(o.replica.events);
     return rc == 0 ? 0 : 1;

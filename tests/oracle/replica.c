@@ -227,9 +227,8 @@ int replica_open(struct replica *r, const struct replica_options *opt, struct nf
 {
     const struct nf_apply_options as = { .as_root = true };
     const char *tmp = getenv("TMPDIR");
-    struct bdi_options bo = {
+    const struct bdi_options bo = {
         .epoch = 1,
-        .first_seq = 1,
         .content_limit = opt->count_only ? BDI_CONTENT_NONE : BDI_CONTENT_ALL,
         .snapshot = !opt->count_only,
         .event = on_event,
@@ -261,7 +260,9 @@ int replica_open(struct replica *r, const struct replica_options *opt, struct nf
         return nf_fail(err, NF_EIO, "%s", strerror(errno));
     r->image = (struct nf_image){ .size = opt->disk_size, .read = disk_read, .free = disk_free };
     r->apply = nf_apply_new(r->tree, r->stage, &as, err);
-    r->bdi = r->apply ? bdi_new(&r->image, r->shadow, &bo, err) : NULL;
+    r->killer = (struct killer){ .every = opt->kill_every, .seed = opt->seed, .image = &r->image,
+                                 .options = bo, .shadow = r->shadow };
+    r->bdi = r->apply ? killer_start(&r->killer, err) : NULL;
     return r->bdi ? 0 : NF_ENOMEM;
 }
 
@@ -277,6 +278,7 @@ void replica_close(struct replica *r, bool keep)
     char command[300];
 
     bdi_free(r->bdi);
+    killer_release(&r->killer);
     nf_apply_free(r->apply);
     checkpoint_drop(&r->cp);
     close_fd(&r->disk);
@@ -307,6 +309,12 @@ int replica_attach(struct replica *r, struct nf_error *err)
         return nf_fail_prefix(err, "attach");
     r->attached = true;
     return 0;
+}
+
+int replica_next(struct replica *r, struct nf_trace_reader *reader, struct nf_record *rec,
+                 struct nf_error *err)
+{
+    return killer_next(&r->killer, reader, r->attached ? &r->bdi : NULL, rec, err);
 }
 
 int replica_record(struct replica *r, const struct nf_record *rec, struct nf_error *err)

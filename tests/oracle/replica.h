@@ -18,6 +18,7 @@
 #include "common/record.h"
 #include "consumers/apply.h"
 #include "tests/oracle/checkpoint.h"
+#include "tests/oracle/killer.h"
 
 /* What discarded ranges of the disk read as. */
 enum replica_discard {
@@ -31,6 +32,8 @@ struct replica_options {
     uint64_t disk_size; /* bytes; the base may be shorter */
     uint64_t offset;    /* where the file system begins, bytes */
     enum replica_discard discard;
+    uint64_t kill_every; /* records between two kills of the engine; 0: none */
+    uint64_t seed;       /* of how far it gets beyond what it saved */
     bool count_only;    /* no tree: only commits are counted */
     const char *defer;  /* not compared: see replica_check(); or null */
     enum nf_kind lose;  /* not applied, to see that it is found; or unspecified */
@@ -47,6 +50,7 @@ struct replica {
     int shadow, tree, stage;
     struct nf_image image;
     struct bdi *bdi;
+    struct killer killer;
     struct nf_apply *apply;
     struct checkpoint cp;
 
@@ -72,6 +76,9 @@ void replica_close(struct replica *r, bool keep);
 
 /* The engine reads the disk as it is now. Before that, records only change it. */
 int replica_attach(struct replica *r, struct nf_error *err);
+/* The next record of @reader, as nf_trace_next(), for replica_record(). */
+int replica_next(struct replica *r, struct nf_trace_reader *reader, struct nf_record *rec,
+                 struct nf_error *err);
 int replica_record(struct replica *r, const struct nf_record *rec, struct nf_error *err);
 
 /*
