@@ -32,6 +32,7 @@ static const char usage_text[] =
     "       syscalls socket PATH               bind a Unix socket\n"
     "       syscalls chattr FILE +FLAG|-FLAG   (i, a, j as a number in hex)\n"
     "       syscalls many DIR PREFIX COUNT     COUNT empty files\n"
+    "       syscalls links FILE PREFIX COUNT   COUNT names for it\n"
     "       syscalls fsync FILE\n"
     "       syscalls deep COUNT NAME           mkdir and chdir, COUNT times, then a file\n"
     "       syscalls encrypt DIR VERSION BYTE FLAGS   add a key made of BYTE, set a policy\n"
@@ -191,6 +192,18 @@ static int do_many(const char *dir, const char *prefix, int count)
     return 0;
 }
 
+static int do_links(const char *file, const char *prefix, int count)
+{
+    char name[300];
+
+    for (int i = 0; i < count; i++) {
+        snprintf(name, sizeof(name), "%s%d", prefix, i);
+        if (link(file, name) < 0)
+            return fail(name);
+    }
+    return 0;
+}
+
 static int do_deep(int count, const char *name)
 {
     for (int i = 0; i < count; i++)
@@ -230,6 +243,8 @@ int main(int argc, char **argv)
         return do_chattr(argv[2], argv[3]);
     if (CALL("many", 3))
         return do_many(argv[2], argv[3], atoi(argv[4]));
+    if (CALL("links", 3))
+        return do_links(argv[2], argv[3], atoi(argv[4]));
     if (CALL("deep", 2))
         return do_deep(atoi(argv[2]), argv[3]);
     if (CALL("encrypt", 4))
