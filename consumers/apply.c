@@ -559,6 +559,8 @@ int nf_apply_event(struct nf_apply *a, const struct nf_event *ev, struct nf_erro
     case NF_COMMIT:
         a->stats.commits++;
         return 0;
+    case NF_FS:
+        return ev->fs.state == NF_FS_GONE ? nf_apply_clear(a, err) : 0;
     case NF_GAP:
     case NF_RESYNC_BEGIN:
         a->stats.broken = true;

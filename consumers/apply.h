@@ -61,7 +61,8 @@ struct nf_apply *nf_apply_new(int tree, int stage, const struct nf_apply_options
 void nf_apply_free(struct nf_apply *a);
 
 /*
- * Apply one event.  FS and HEARTBEAT change nothing; kinds that are not known
+ * Apply one event.  FS(gone) empties the tree; what is made in its place comes
+ * as events.  Other FS and HEARTBEAT change nothing; kinds that are not known
  * are skipped.  The content of a WRITE must be plain (NF_CODEC_NONE).
  * Returns 0, or: NF_EFORMAT (a path or range that cannot be),
  * NF_ELOST (the event does not fit the tree), NF_EIO, NF_ENOMEM.

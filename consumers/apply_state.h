@@ -75,6 +75,11 @@ void nf_apply_cap_restore(int fd, const struct nf_apply_cap *cap);
 int nf_apply_attr(struct nf_apply *a, const struct nf_event *ev, struct nf_error *err);
 int nf_apply_xattr(struct nf_apply *a, const struct nf_event *ev, struct nf_error *err);
 
+/* --- apply_clear.c --- */
+
+/* All that is in the tree and the staging directory goes. */
+int nf_apply_clear(struct nf_apply *a, struct nf_error *err);
+
 /* --- apply_content.c --- */
 
 /* WRITE, TRUNCATE, ZERO, MOVE_RANGE */

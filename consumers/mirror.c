@@ -136,9 +136,13 @@ static int choose(struct mirror *m, const struct nf_event *ev, struct nf_error *
                              "the disk has several file systems: choose one with --partition "
                              "(%" PRIu32 ", %" PRIu32 ", ...)",
                              m->partition, ev->source.partition);
-    if (ev->kind == NF_FS && ev->fs.state == NF_FS_GONE)
+    if (ev->kind == NF_FS && ev->fs.state == NF_FS_GONE) {
         fprintf(stderr, "nearfield mirror: the file system is gone: %s\n",
                 clean(ev->fs.reason, a, sizeof(a)));
+        /* What comes next may be in another partition. */
+        if (m->opt.partition == NO_NUMBER)
+            m->chosen = false;
+    }
     return 0;
 }
 

@@ -163,6 +163,10 @@ static int build(struct ext4_fs *fs, const struct nf_bytes *state, struct nf_err
         ret = ext4_crawl(fs, err);
     if (ret == 0)
         ret = check_log_owned(fs, err);
+    if (ret == 0)
+        ret = ext4_super_mark(fs, err);
+    /* Half done: it is read again when it is whole. */
+    fs->reshaped = fs->worked_on;
     return ret;
 }
 

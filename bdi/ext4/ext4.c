@@ -106,8 +106,10 @@ static int in_place_step(struct ext4_fs *fs, struct nf_error *err)
 {
     int ret;
 
-    if (!fs->pic.staged.used)
+    if (!fs->pic.staged.used || (fs->worked_on && fs->pic.staged_bytes <= STAGED_MAX))
         return 0;
+    if (fs->reshaped && !fs->worked_on)
+        return ext4_end(fs, FS_CHANGED, "its content was moved", err);
     fs->txn = 0;
     fs->step_flags = NF_EV_UNORDERED;
     ret = step_run(fs, false, err);
@@ -231,6 +233,36 @@ static void hold(struct ext4_fs *fs, uint64_t offset, uint64_t len, const uint8_
     held_write(fs->ctx.held, fs->ctx.offset + offset, len, data);
 }
 
+/* Blocks that mean nothing now, but may later: reserved for descriptors, or
+ * behind the file system's end. What of them is in the picture stays right. */
+static int write_aside(struct ext4_fs *fs, uint64_t offset, uint64_t len, const uint8_t *data,
+                       struct nf_error *err)
+{
+    uint32_t bs = fs->block_size;
+    int ret = picture_follow(&fs->pic, offset, len, data, err);
+
+    for (uint64_t b = offset / bs; ret == 0 && fs->pic.overlay.used && b * bs < offset + len; b++) {
+        struct overlay_entry *e = picture_overlay(&fs->pic, b);
+        uint64_t lo = b * bs > offset ? b * bs : offset;
+        uint64_t hi = (b + 1) * bs < offset + len ? (b + 1) * bs : offset + len;
+
+        if (e)
+            ret = write_checkpoint(fs, e, (uint32_t)(lo % bs), (uint32_t)(hi - lo),
+                                   data ? data + (lo - offset) : NULL, err);
+    }
+    return ret;
+}
+
+/* While things are moved, a block's owner is not what the metadata say. */
+static int overwrite(struct ext4_fs *fs, const struct owner_extent *run, uint64_t offset,
+                     uint64_t len, const uint8_t *data, struct nf_error *err)
+{
+    if (!fs->worked_on)
+        return content_overwrite(fs, run, offset, len, data, err);
+    fs->reshaped = true;
+    return 0;
+}
+
 /* [offset, +len) lies in @run: one owner, or nobody. */
 static int write_run(struct ext4_fs *fs, const struct owner_extent *run, uint64_t offset,
                      uint64_t len, const uint8_t *data, struct nf_error *err)
@@ -240,10 +272,10 @@ static int write_run(struct ext4_fs *fs, const struct owner_extent *run, uint64_
     int ret = 0;
 
     if (run->kind == OWN_OTHER)
-        return 0;
+        return write_aside(fs, offset, len, data, err);
     if (whole && !fs->pic.overlay.used) {
         if (run->kind == OWN_DATA)
-            return content_overwrite(fs, run, offset, len, data, err);
+            return overwrite(fs, run, offset, len, data, err);
         hold(fs, offset, len, data);
         return 0;
     }
@@ -258,7 +290,7 @@ static int write_run(struct ext4_fs *fs, const struct owner_extent *run, uint64_
         if (e)
             ret = write_checkpoint(fs, e, in, n, data, err);
         else if (run->kind == OWN_DATA)
-            ret = content_overwrite(fs, &one, offset, n, data, err);
+            ret = overwrite(fs, &one, offset, n, data, err);
         else if (whole)
             hold(fs, offset, n, data);
         else if (run->kind == OWN_JOURNAL)
@@ -268,26 +300,6 @@ static int write_run(struct ext4_fs *fs, const struct owner_extent *run, uint64_
         offset += n;
         len -= n;
         data = data ? data + n : NULL;
-    }
-    return ret;
-}
-
-/* Behind the file system's end: what it holds there when it grows. */
-static int write_beyond(struct ext4_fs *fs, uint64_t offset, uint64_t len, const uint8_t *data,
-                        struct nf_error *err)
-{
-    uint32_t bs = fs->block_size;
-    int ret = picture_follow(&fs->pic, offset, len, data, err);
-
-    hold(fs, offset, len, data);
-    for (uint64_t b = offset / bs; ret == 0 && fs->pic.overlay.used && b * bs < offset + len; b++) {
-        struct overlay_entry *e = picture_overlay(&fs->pic, b);
-        uint64_t lo = b * bs > offset ? b * bs : offset;
-        uint64_t hi = (b + 1) * bs < offset + len ? (b + 1) * bs : offset + len;
-
-        if (e)
-            ret = write_checkpoint(fs, e, (uint32_t)(lo % bs), (uint32_t)(hi - lo),
-                                   data ? data + (lo - offset) : NULL, err);
     }
     return ret;
 }
@@ -305,8 +317,12 @@ static int ext4_write(void *opaque, uint64_t offset, uint64_t len, const uint8_t
     if (fs->gone)
         return picture_follow(&fs->pic, offset, len, data, err);
     beyond = beyond > offset ? beyond : offset;
-    if (beyond < end)
-        ret = write_beyond(fs, beyond, end - beyond, data ? data + (beyond - offset) : NULL, err);
+    if (beyond < end) {
+        const uint8_t *rest = data ? data + (beyond - offset) : NULL;
+
+        hold(fs, beyond, end - beyond, rest);
+        ret = write_aside(fs, beyond, end - beyond, rest, err);
+    }
 
     last = last < fs->blocks ? last : fs->blocks;
     while (ret == 0 && !fs->gone && ownermap_next(&fs->owners, &pos, last, &run)) {

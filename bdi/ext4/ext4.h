@@ -46,6 +46,8 @@ struct ext4_fs {
 
     enum fs_end gone;
     bool doubt; /* a part of the disk is unknown: home may be of another time */
+    bool worked_on; /* by resize2fs, which says so: what is in place is half done... */
+    bool reshaped;  /* ...and content was seen to move */
     bool quiet; /* emit nothing: reading what a snapshot will */
 
     /* The step being emitted. */
@@ -106,6 +108,8 @@ int ext4_emit_fs(struct ext4_fs *fs, enum nf_fs_state state, const char *reason,
 void ext4_feature_names(const uint8_t *sb, char *buf, size_t size);
 /* Emit FS(gone). */
 int ext4_end(struct ext4_fs *fs, enum fs_end how, const char *reason, struct nf_error *err);
+/* Sets worked_on, from the superblock in place. */
+int ext4_super_mark(struct ext4_fs *fs, struct nf_error *err);
 /* The superblock was written in place: is it still the same file system's? */
 int ext4_super_written(struct ext4_fs *fs, struct nf_error *err);
 /* Before a step is worked out: do its staged blocks end the file system, or

@@ -19,6 +19,7 @@ enum {
     S_FIRST_DATA_BLOCK = 0x14, /* and s_log_block_size */
     S_BLOCKS_PER_GROUP = 0x20, /* and clusters and inodes */
     S_MAGIC = 0x38,
+    S_STATE = 0x3a,
     S_FIRST_INO = 0x54, /* and s_inode_size */
     S_FEATURES = 0x5c,
     S_INCOMPAT = 0x60,
@@ -291,6 +292,22 @@ static const char *is_rebuilt(const struct ext4_fs *fs, const uint8_t *sb)
     return NULL;
 }
 
+/* resize2fs calls the file system damaged as long as it moves things. No mount
+ * that writes can be meant: that is in need of recovery, or not called clean. */
+int ext4_super_mark(struct ext4_fs *fs, struct nf_error *err)
+{
+    const uint8_t *sb = picture_home(&fs->pic, SUPER_AT / fs->block_size, err);
+    uint16_t state;
+
+    if (!sb)
+        return err ? err->code : NF_EIO;
+    sb += SUPER_AT % fs->block_size;
+    state = nf_le16(sb + S_STATE);
+    fs->worked_on = (state & EXT2_VALID_FS) && (state & EXT2_ERROR_FS) &&
+                    !(nf_le32(sb + S_INCOMPAT) & EXT3_FEATURE_INCOMPAT_RECOVER);
+    return 0;
+}
+
 int ext4_super_written(struct ext4_fs *fs, struct nf_error *err)
 {
     const uint8_t *sb = picture_home(&fs->pic, SUPER_AT / fs->block_size, err);
@@ -299,7 +316,7 @@ int ext4_super_written(struct ext4_fs *fs, struct nf_error *err)
     if (!sb)
         return err ? err->code : NF_EIO;
     why = is_another(fs, sb + SUPER_AT % fs->block_size);
-    return why ? ext4_end(fs, FS_ENDED, why, err) : 0;
+    return why ? ext4_end(fs, FS_ENDED, why, err) : ext4_super_mark(fs, err);
 }
 
 static int grow(struct ext4_fs *fs, struct nf_error *err)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tests/oracle/replica.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -91,10 +92,34 @@ static int disk_apply(struct replica *r, const struct nf_record *rec, struct nf_
 
 /* --- events ------------------------------------------------------------------ */
 
+/* Is @ev about the file system that is followed, from here on or until now? */
+static bool of_interest(struct replica *r, const struct nf_event *ev)
+{
+    if (ev->kind == NF_FS && ev->fs.state == NF_FS_ATTACHED && !r->following &&
+        (r->opt.any || ev->fs.offset == r->opt.offset)) {
+        r->following = true;
+        r->partition = ev->source.partition;
+        r->offset = ev->fs.offset;
+        r->attaches++;
+    }
+    if (ev->kind == NF_GAP || ev->kind == NF_RESYNC_BEGIN || ev->kind == NF_RESYNC_END)
+        return true; /* of the disk */
+    if (!r->following || ev->source.partition != r->partition)
+        return false;
+    if (ev->kind == NF_FS && ev->fs.state == NF_FS_GONE)
+        r->following = false;
+    r->changed |= ev->kind == NF_FS && ev->fs.state != NF_FS_GONE;
+    return true;
+}
+
 static int on_event(void *opaque, const struct nf_event *ev, struct nf_error *err)
 {
     struct replica *r = opaque;
 
+    if (r->opt.events && !r->opt.count_only)
+        event_text(r->opt.events, ev);
+    if (!of_interest(r, ev))
+        return 0;
     if (ev->kind == NF_COMMIT && ev->txn != 0) {
         r->committed = true;
         r->commits++;
@@ -102,8 +127,6 @@ static int on_event(void *opaque, const struct nf_event *ev, struct nf_error *er
     }
     if (r->opt.count_only)
         return 0;
-    if (r->opt.events)
-        event_text(r->opt.events, ev);
     if (ev->kind != NF_ENTRY && r->recent_events++ < REPLICA_RECENT)
         event_text(r->recent, ev);
     if (ev->kind == r->opt.lose && ev->kind != NF_KIND_UNSPECIFIED)
@@ -144,7 +167,7 @@ static int defer(struct replica *r, struct nf_error *err)
 {
     char path[500];
     FILE *out;
-    int rc = checkpoint_recover(&r->cp, r->disk, r->opt.offset, err);
+    int rc = checkpoint_recover(&r->cp, r->disk, r->offset, err);
 
     if (rc == 0)
         rc = nf_apply_settle(r->apply, err);
@@ -162,14 +185,38 @@ static int defer(struct replica *r, struct nf_error *err)
     return rc < 0 ? nf_fail(err, NF_EIO, "%s: %s", path, strerror(errno)) : 0;
 }
 
+static int64_t must_be_empty(struct replica *r, FILE *report, struct nf_error *err)
+{
+    int fd = openat(r->tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *e;
+    int64_t n = 0;
+
+    if (!d)
+        return nf_fail(err, NF_EIO, "the tree: %s", strerror(errno));
+    while ((e = readdir(d))) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+            continue;
+        n++;
+        if (report)
+            fprintf(report, "  %s: in the mirror, but there is no file system\n", e->d_name);
+    }
+    closedir(d);
+    return n;
+}
+
 int64_t replica_check(struct replica *r, FILE *report, struct nf_error *err)
 {
     int rc;
 
-    if (r->opt.defer)
+    if (r->opt.defer && r->following)
         return defer(r, err);
-    rc = checkpoint_take(&r->cp, r->disk, r->opt.offset, err);
 
+    if (!r->following) {
+        r->compared++;
+        return must_be_empty(r, report, err);
+    }
+    rc = checkpoint_take(&r->cp, r->disk, r->offset, err);
     if (rc < 0)
         return rc;
     r->compared++;
@@ -321,7 +368,7 @@ int replica_record(struct replica *r, const struct nf_record *rec, struct nf_err
 {
     int rc = disk_apply(r, rec, err);
 
-    r->committed = false;
+    r->committed = r->changed = false;
     if (rc == 0 && r->attached)
         rc = bdi_record(r->bdi, rec, err);
     return rc < 0 ? nf_fail_prefix(err, "record %" PRIu64, rec->seq) : 0;

@@ -30,7 +30,8 @@ enum replica_discard {
 struct replica_options {
     const char *base;   /* image */
     uint64_t disk_size; /* bytes; the base may be shorter */
-    uint64_t offset;    /* where the file system begins, bytes */
+    uint64_t offset;    /* where the file system begins, bytes... */
+    bool any;           /* ...or: one file system after another, wherever it is */
     enum replica_discard discard;
     uint64_t kill_every; /* records between two kills of the engine; 0: none */
     uint64_t seed;       /* of how far it gets beyond what it saved */
@@ -55,6 +56,11 @@ struct replica {
     struct checkpoint cp;
 
     bool attached;
+    bool following;    /* there is a file system, in this place: */
+    uint32_t partition;
+    uint64_t offset;
+    uint64_t attaches; /* how many there were */
+    bool changed;      /* by the last record: attached or grown */
     uint64_t commits;  /* seen since the engine attached */
     uint32_t txn;      /* of the last of them */
     bool committed;    /* by the last record */
@@ -84,7 +90,7 @@ int replica_record(struct replica *r, const struct nf_record *rec, struct nf_err
 /*
  * Compare the tree with what the disk recovers to.  A line per difference goes
  * to @report (may be null).  Returns how many there are, or negative if it
- * could not be said.
+ * could not be said.  Without a file system the tree must be empty.
  *
  * With opt.defer, what the disk recovers to becomes DEFER-COMMIT.img and the
  * tree's manifest DEFER-COMMIT.mirror, for a kernel other than ours to be asked
