@@ -36,6 +36,8 @@ static int map_file(int fd, uint64_t size, const char *what, uint8_t **map, stru
     if (p == MAP_FAILED)
         return nf_fail(err, NF_ENOMEM, "mapping a %s of %llu bytes: %s", what,
                        (unsigned long long)size, strerror(errno));
+    /* Read-ahead would fill the holes of a sparse file with pages of zeros. */
+    madvise(p, size, MADV_RANDOM);
     *map = p;
     return 0;
 }
@@ -163,6 +165,21 @@ static int change_present(struct shadow *s, uint64_t offset, bool present, struc
 int shadow_set_present(struct shadow *s, uint64_t offset, struct nf_error *err)
 {
     return change_present(s, offset, true, err);
+}
+
+int shadow_fill(struct shadow *s, uint64_t offset, const uint8_t *data, uint64_t len,
+                uint32_t block_size, struct nf_error *err)
+{
+    int ret = 0;
+
+    for (uint64_t at = 0; ret == 0 && s->undo && s->forgot && at < len; at += block_size)
+        ret = shadow_touch(s, offset + at, block_size, err);
+    /* A write makes its own room, and no page fault. */
+    if (ret == 0 && pwrite(s->fd, data, len, (off_t)offset) != (ssize_t)len)
+        ret = nf_fail(err, NF_EIO, "shadow: cannot be written");
+    for (uint64_t at = 0; ret == 0 && at < len; at += block_size)
+        ret = shadow_set_present(s, offset + at, err);
+    return ret;
 }
 
 int shadow_drop(struct shadow *s, uint64_t offset, uint32_t len, struct nf_error *err)

@@ -54,6 +54,10 @@ bool shadow_present(const struct shadow *s, uint64_t offset);
 int shadow_touch(struct shadow *s, uint64_t offset, uint32_t len, struct nf_error *err);
 int shadow_set_present(struct shadow *s, uint64_t offset, struct nf_error *err);
 
+/* Blocks of which none is present get their content at once and are present. */
+int shadow_fill(struct shadow *s, uint64_t offset, const uint8_t *data, uint64_t len,
+                uint32_t block_size, struct nf_error *err);
+
 /* The block is not present any more, its memory given back. */
 int shadow_drop(struct shadow *s, uint64_t offset, uint32_t len, struct nf_error *err);
 

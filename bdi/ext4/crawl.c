@@ -189,6 +189,28 @@ static int crawl_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err)
 
 typedef int inode_fn(struct ext4_fs *fs, uint32_t ino, struct nf_error *err);
 
+/* Of the first @n inodes of group @g: the blocks of the table that hold a live one. */
+static void prefetch_table(struct ext4_fs *fs, uint32_t g, uint32_t n)
+{
+    const uint8_t *desc = ext4_group_desc(fs, VIEW_OLD, g);
+    const uint8_t *bits = desc ? picture_block(&fs->pic, VIEW_OLD,
+                                               ext4_group_inode_bitmap(fs, desc), NULL) : NULL;
+    uint32_t per = fs->block_size / fs->inode_size;
+    uint64_t table = desc ? ext4_group_itable(fs, desc) : 0;
+    uint64_t from = 0, to = 0;
+
+    for (uint32_t i = 0; bits && i < n; i++) {
+        if (!(bits[i / 8] >> (i % 8) & 1))
+            continue;
+        if (i / per > to) {
+            picture_prefetch(&fs->pic, table + from, to - from);
+            from = i / per;
+        }
+        to = i / per + 1;
+    }
+    picture_prefetch(&fs->pic, table + from, to - from);
+}
+
 static int for_each_inode(struct ext4_fs *fs, inode_fn *fn, struct nf_error *err)
 {
     int ret = 0;
@@ -197,6 +219,7 @@ static int for_each_inode(struct ext4_fs *fs, inode_fn *fn, struct nf_error *err
         /* Most inodes of a large disk were never used: not even looked at. */
         uint32_t n = ext4_group_inodes_used(fs, VIEW_OLD, g);
 
+        prefetch_table(fs, g, n);
         for (uint32_t i = 0; ret == 0 && i < n; i++) {
             uint64_t ino = (uint64_t)g * fs->inodes_per_group + i + 1;
 
@@ -206,6 +229,7 @@ static int for_each_inode(struct ext4_fs *fs, inode_fn *fn, struct nf_error *err
                 ret = fn(fs, (uint32_t)ino, err);
         }
     }
+    picture_prefetched(&fs->pic);
     return ret;
 }
 

@@ -23,7 +23,7 @@ enum {
 struct cursor {
     struct ext4_fs *fs;
     enum view view;
-    uint32_t csum; /* state behind inode number and generation */
+    uint32_t ino, generation;
     struct block_map *out;
     int top; /* level[top] is the node that the cursor stands in */
     struct {
@@ -37,7 +37,7 @@ struct cursor {
     /* The entry; height 0: an extent, else an index entry. */
     uint32_t height;
     uint64_t lblk, len, pblk; /* len of an index entry: of what can be below it */
-    bool unwritten;
+    bool unwritten; /* of an extent */
 };
 
 static void stop_damaged(struct cursor *c)
@@ -58,11 +58,16 @@ static bool header_ok(const uint8_t *node, uint32_t size, uint32_t height)
 static bool csum_ok(const struct cursor *c, const uint8_t *node)
 {
     size_t tail = HEADER + ENTRY * (size_t)nf_le16(node + 4);
+    uint32_t sum;
+    uint8_t id[8];
 
     if (!ext2fs_has_feature_metadata_csum(c->fs->fs->super))
         return true;
+    nf_put_le32(id, c->ino);
+    nf_put_le32(id + 4, c->generation);
+    sum = nf_crc32c(~c->fs->fs->csum_seed, id, sizeof(id));
     return tail + 4 <= c->fs->block_size &&
-           nf_le32(node + tail) == ~nf_crc32c(~c->csum, node, tail);
+           nf_le32(node + tail) == ~nf_crc32c(sum, node, tail);
 }
 
 /* Read the entry that the cursor stands on. */
@@ -117,16 +122,18 @@ static void begin(struct cursor *c, struct ext4_fs *fs, enum view view, uint32_t
 {
     const uint8_t *root = inode->raw + 0x28;
     uint32_t height = nf_le16(root + 6);
-    uint8_t id[8];
 
-    *c = (struct cursor){.fs = fs, .view = view, .out = out};
+    c->fs = fs;
+    c->view = view;
+    c->ino = ino;
+    c->generation = inode->generation;
+    c->out = out;
+    c->top = 0;
+    c->over = false;
     if (height > DEPTH_MAX || !header_ok(root, ROOT_SIZE, height)) {
         stop_damaged(c);
         return;
     }
-    nf_put_le32(id, ino);
-    nf_put_le32(id + 4, inode->generation);
-    c->csum = ~nf_crc32c(~fs->fs->csum_seed, id, sizeof(id));
     enter(c, root, height, (uint64_t)UINT32_MAX + 1);
     if (c->level[0].n == 0)
         c->over = true;

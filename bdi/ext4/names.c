@@ -7,7 +7,8 @@
 
 #include "common/error.h"
 
-#define CAP_MIN 64u
+#define PAGE_INODES 32u
+#define PART_PAGES 512u
 #define SCAN_MAX 16u /* so many names of an inode are found by looking at all */
 
 /* Where one name is: pblk << 16 | offset, and the directory. */
@@ -24,17 +25,14 @@ struct many {
     struct place place[];
 };
 
-struct names_slot {
-    uint32_t ino;    /* 0: empty */
-    uint32_t parent; /* 0: many is valid, else at */
-    union {
-        uint64_t at;
-        struct many *many;
-    };
+/* What an inode has: no name (all zero), one, or (parent 0, lo and hi) a pointer
+ * to many. */
+struct names_part {
+    struct place *page[PART_PAGES]; /* PAGE_INODES each; null: none has a name */
 };
 
-_Static_assert(sizeof(struct names_slot) <= 16, "slots are compact");
 _Static_assert(sizeof(struct place) == 12, "places are compact");
+_Static_assert(sizeof(void *) <= 8, "a pointer fits into a place");
 
 /* The finaliser of MurmurHash3. */
 static uint64_t mix(uint64_t h)
@@ -44,14 +42,6 @@ static uint64_t mix(uint64_t h)
     h ^= h >> 33;
     h *= 0xc4ceb9fe1a85ec53ull;
     return h ^ h >> 33;
-}
-
-static size_t home(const struct names *n, uint32_t ino)
-{
-    uint64_t h = mix(mix(ino ^ n->seed) + n->seed);
-
-    /* Scaled instead of masked: the table may have any size. */
-    return (size_t)((h >> 32) * n->cap >> 32);
 }
 
 static uint32_t place_hash(const struct names *n, const struct place *p)
@@ -78,57 +68,57 @@ static bool place_equal(const struct place *a, const struct place *b)
     return a->parent == b->parent && a->lo == b->lo && a->hi == b->hi;
 }
 
-/* Slot of @ino, or the empty one where its search ends. */
-static size_t find_slot(const struct names *n, uint32_t ino)
+static bool has_none(const struct place *s)
 {
-    size_t i = home(n, ino);
-
-    while (n->slots[i].ino != 0 && n->slots[i].ino != ino)
-        i = i + 1 == n->cap ? 0 : i + 1;
-    return i;
+    return s->parent == 0 && s->lo == 0 && s->hi == 0;
 }
 
-/* Empty slot @i and move up what the gap would cut off from its home. */
-static void remove_slot(struct names *n, size_t i)
+static struct many *many_of(const struct place *s)
 {
-    size_t j = i;
+    return (struct many *)(uintptr_t)place_at(s);
+}
 
-    for (;;) {
-        size_t from_home, from_gap;
+static struct place place_of_many(const struct many *m)
+{
+    uint64_t at = (uint64_t)(uintptr_t)m;
 
-        j = j + 1 == n->cap ? 0 : j + 1;
-        if (n->slots[j].ino == 0)
-            break;
-        from_home = (j + n->cap - home(n, n->slots[j].ino)) % n->cap;
-        from_gap = (j + n->cap - i) % n->cap;
-        if (from_home >= from_gap) {
-            n->slots[i] = n->slots[j];
-            i = j;
-        }
+    return (struct place){0, (uint32_t)at, (uint32_t)(at >> 32)};
+}
+
+/* Where @ino's place is kept, or null if there is none yet. */
+static struct place *find(const struct names *n, uint32_t ino)
+{
+    size_t page = ino / PAGE_INODES;
+    const struct names_part *part =
+        page / PART_PAGES < n->nparts ? n->parts[page / PART_PAGES] : NULL;
+    struct place *p = part ? part->page[page % PART_PAGES] : NULL;
+
+    return p ? &p[ino % PAGE_INODES] : NULL;
+}
+
+/* The same, made if need be; null: no memory. */
+static struct place *get(struct names *n, uint32_t ino)
+{
+    size_t page = ino / PAGE_INODES, part = page / PART_PAGES;
+    struct place **p;
+
+    if (part >= n->nparts) {
+        struct names_part **bigger = reallocarray(n->parts, part + 1, sizeof(*bigger));
+
+        if (!bigger)
+            return NULL;
+        memset(bigger + n->nparts, 0, (part + 1 - n->nparts) * sizeof(*bigger));
+        n->parts = bigger;
+        n->nparts = part + 1;
     }
-    n->slots[i] = (struct names_slot){0};
-    n->used--;
-}
-
-static int grow(struct names *n)
-{
-    struct names bigger = *n;
-
-    if (n->cap / 8 * 7 > n->used)
-        return 0;
-    /* By a quarter, not twice: the table is most of what a file costs us. */
-    bigger.cap = n->cap + n->cap / 4;
-    if (bigger.cap > UINT32_MAX)
-        return NF_ENOMEM;
-    bigger.slots = calloc(bigger.cap, sizeof(*bigger.slots));
-    if (!bigger.slots)
-        return NF_ENOMEM;
-    for (size_t i = 0; i < n->cap; i++)
-        if (n->slots[i].ino != 0)
-            bigger.slots[find_slot(&bigger, n->slots[i].ino)] = n->slots[i];
-    free(n->slots);
-    *n = bigger;
-    return 0;
+    if (!n->parts[part])
+        n->parts[part] = calloc(1, sizeof(*n->parts[part]));
+    if (!n->parts[part])
+        return NULL;
+    p = &n->parts[part]->page[page % PART_PAGES];
+    if (!*p)
+        *p = calloc(PAGE_INODES, sizeof(**p));
+    return *p ? &(*p)[ino % PAGE_INODES] : NULL;
 }
 
 /* Slot of the index where @p is, or the empty one where its search ends. */
@@ -266,8 +256,8 @@ int names_init(struct names *n)
 {
     const void *random = (const void *)getauxval(AT_RANDOM);
 
-    *n = (struct names){.cap = CAP_MIN};
-    /* A guest chooses inode numbers; it must not be able to choose collisions.
+    *n = (struct names){0};
+    /* A guest chooses where names are; it must not be able to choose collisions.
      * The kernel's 16 random bytes cost no system call. */
     if (random) {
         uint64_t r[2];
@@ -275,25 +265,31 @@ int names_init(struct names *n)
         memcpy(r, random, sizeof(r));
         n->seed = mix(r[0] ^ mix(r[1]));
     }
-    n->slots = calloc(n->cap, sizeof(*n->slots));
-    if (!n->slots) {
-        n->cap = 0;
-        return NF_ENOMEM;
-    }
     return 0;
+}
+
+static void page_free(struct place *page)
+{
+    for (size_t i = 0; page && i < PAGE_INODES; i++) {
+        if (page[i].parent == 0 && !has_none(&page[i]))
+            many_free(many_of(&page[i]));
+    }
+    free(page);
 }
 
 void names_release(struct names *n)
 {
-    for (size_t i = 0; i < n->cap; i++)
-        if (n->slots[i].ino != 0 && n->slots[i].parent == 0)
-            many_free(n->slots[i].many);
-    free(n->slots);
+    for (size_t i = 0; i < n->nparts; i++) {
+        for (size_t j = 0; n->parts[i] && j < PART_PAGES; j++)
+            page_free(n->parts[i]->page[j]);
+        free(n->parts[i]);
+    }
+    free(n->parts);
     *n = (struct names){0};
 }
 
 /* @s, which has one name, gets an array for more. */
-static int make_many(struct names_slot *s)
+static int make_many(struct place *s)
 {
     struct many *m = calloc(1, sizeof(*m) + 3 * sizeof(m->place[0]));
 
@@ -301,9 +297,8 @@ static int make_many(struct names_slot *s)
         return NF_ENOMEM;
     m->cap = 3;
     m->n = 1;
-    m->place[0] = (struct place){s->parent, (uint32_t)s->at, (uint32_t)(s->at >> 32)};
-    s->parent = 0;
-    s->many = m;
+    m->place[0] = *s;
+    *s = place_of_many(m);
     return 0;
 }
 
@@ -314,64 +309,63 @@ size_t names_memory(const struct names *n)
 
 int names_add(struct names *n, const struct name_ref *ref)
 {
-    struct names_slot *s;
+    struct place *s;
     struct place p;
-    size_t i;
+    struct many *m;
+    int ret;
 
     if (ref->ino == 0 || ref->parent == 0 || ref->pblk >> 48 || ref->offset % 4)
         return NF_EINVAL;
     p = place_of(ref);
-    i = find_slot(n, ref->ino);
-    if (n->slots[i].ino == 0) {
-        if (grow(n) < 0)
-            return NF_ENOMEM;
-        s = &n->slots[find_slot(n, ref->ino)];
-        s->ino = ref->ino;
-        s->parent = p.parent;
-        s->at = place_at(&p);
+    s = get(n, ref->ino);
+    if (!s)
+        return NF_ENOMEM;
+    if (has_none(s)) {
+        *s = p;
         n->used++;
         n->refs++;
         return 0;
     }
-    s = &n->slots[i];
     if (s->parent != 0) {
-        if (s->parent == p.parent && s->at == place_at(&p))
+        if (place_equal(s, &p))
             return 0;
         if (make_many(s) < 0)
             return NF_ENOMEM;
-    } else if (many_find(n, s->many, &p) < s->many->n) {
+    } else if (many_find(n, many_of(s), &p) < many_of(s)->n) {
         return 0;
     }
-    if (many_reserve(n, &s->many) < 0)
+    m = many_of(s);
+    ret = many_reserve(n, &m);
+    *s = place_of_many(m);
+    if (ret < 0)
         return NF_ENOMEM;
-    many_append(n, s->many, &p);
+    many_append(n, m, &p);
     n->refs++;
     return 0;
 }
 
 bool names_remove(struct names *n, const struct name_ref *ref)
 {
-    size_t i = find_slot(n, ref->ino);
-    struct names_slot *s = &n->slots[i];
+    struct place *s = find(n, ref->ino);
     struct place p = place_of(ref);
 
-    if (ref->ino == 0 || ref->parent == 0 || ref->pblk >> 48 || s->ino == 0)
+    if (ref->ino == 0 || ref->parent == 0 || ref->pblk >> 48 || !s || has_none(s))
         return false;
     if (s->parent != 0) {
-        if (s->parent != p.parent || s->at != place_at(&p))
+        if (!place_equal(s, &p))
             return false;
-        remove_slot(n, i);
+        *s = (struct place){0};
+        n->used--;
     } else {
-        struct many *m = s->many;
+        struct many *m = many_of(s);
 
         if (!many_remove(n, m, &p))
             return false;
         if (m->n == 1) {
-            s->parent = m->place[0].parent;
-            s->at = place_at(&m->place[0]);
+            *s = m->place[0];
             many_free(m);
         } else {
-            s->many = many_shrink(n, m);
+            *s = place_of_many(many_shrink(n, m));
         }
     }
     n->refs--;
@@ -380,34 +374,33 @@ bool names_remove(struct names *n, const struct name_ref *ref)
 
 size_t names_remove_all(struct names *n, uint32_t ino)
 {
-    size_t i = find_slot(n, ino), count = 1;
+    struct place *s = find(n, ino);
+    size_t count = 1;
 
-    if (ino == 0 || n->slots[i].ino == 0)
+    if (ino == 0 || !s || has_none(s))
         return 0;
-    if (n->slots[i].parent == 0) {
-        count = n->slots[i].many->n;
-        many_free(n->slots[i].many);
+    if (s->parent == 0) {
+        count = many_of(s)->n;
+        many_free(many_of(s));
     }
-    remove_slot(n, i);
+    *s = (struct place){0};
+    n->used--;
     n->refs -= count;
     return count;
 }
 
 bool names_next(const struct names *n, uint32_t ino, size_t *cursor, struct name_ref *out)
 {
-    const struct names_slot *s;
-    uint64_t at;
+    const struct place *s = ino ? find(n, ino) : NULL;
+    const struct place *at;
 
-    if (ino == 0)
+    if (!s || has_none(s) || *cursor >= (s->parent ? 1 : many_of(s)->n))
         return false;
-    s = &n->slots[find_slot(n, ino)];
-    if (s->ino == 0 || *cursor >= (s->parent ? 1 : s->many->n))
-        return false;
-    at = s->parent ? s->at : place_at(&s->many->place[*cursor]);
+    at = s->parent ? s : &many_of(s)->place[*cursor];
     *out = (struct name_ref){.ino = ino,
-                             .parent = s->parent ? s->parent : s->many->place[*cursor].parent,
-                             .pblk = at >> 16,
-                             .offset = (uint16_t)at};
+                             .parent = at->parent,
+                             .pblk = place_at(at) >> 16,
+                             .offset = (uint16_t)place_at(at)};
     ++*cursor;
     return true;
 }

@@ -2,10 +2,10 @@
 /*
  * Name index: from inode to the directory entries that name it. The names
  * themselves stay in the directory blocks (the picture); an entry here says
- * where: 16 bytes in an open-addressing table with one slot per inode. An
- * inode with several names has an array of its own, and a large one has a
- * hash index beside it, so that no number of hard links makes anything here
- * quadratic.
+ * where: 12 bytes for each inode in pages of 32, made as they are needed,
+ * because a file system fills its inode tables from the start on. An inode with
+ * several names has an array of its own, and a large one has a hash index
+ * beside it, so that no number of hard links makes anything here quadratic.
  */
 #ifndef BDI_EXT4_NAMES_H
 #define BDI_EXT4_NAMES_H
@@ -22,9 +22,9 @@ struct name_ref {
 };
 
 struct names {
-    struct names_slot *slots; /* private */
-    size_t used;              /* inodes that have a name */
-    size_t cap;
+    struct names_part **parts; /* private */
+    size_t nparts;
+    size_t used; /* inodes that have a name */
     size_t refs; /* names, of all inodes */
     uint64_t seed;
 };

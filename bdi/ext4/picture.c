@@ -3,9 +3,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/bytes.h"
 
+#define FETCH_BYTES (1u << 20)
 #define JBD2_MAGIC_BYTES "\xc0\x3b\x39\x98"
 
 int picture_init(struct picture *p, const struct fs_context *ctx, uint32_t block_size,
@@ -147,20 +149,12 @@ int picture_drop_home(struct picture *p, uint64_t block, struct nf_error *err)
     return shadow_drop(p->ctx->shadow, disk_offset(p, block), p->block_size, err);
 }
 
-const uint8_t *picture_home(struct picture *p, uint64_t block, struct nf_error *err)
+/* Read one block of the image into its place at @at. */
+static const uint8_t *fetch(struct picture *p, uint64_t block, uint8_t *at, struct nf_error *err)
 {
     struct nf_error failure = {0};
-    uint8_t *at;
     int ret;
 
-    if (block >= p->blocks) {
-        nf_fail(err, NF_EFORMAT, "block %llu is beyond the file system's end",
-                (unsigned long long)block);
-        return NULL;
-    }
-    at = p->home + block * p->block_size;
-    if (picture_present(p, block))
-        return at;
     ret = shadow_touch(p->ctx->shadow, disk_offset(p, block), p->block_size, &failure);
     if (ret == 0)
         ret = p->ctx->img->read(p->ctx->img, disk_offset(p, block), at, p->block_size, &failure);
@@ -182,6 +176,57 @@ const uint8_t *picture_home(struct picture *p, uint64_t block, struct nf_error *
         return NULL;
     }
     return at;
+}
+
+const uint8_t *picture_home(struct picture *p, uint64_t block, struct nf_error *err)
+{
+    if (block >= p->blocks) {
+        nf_fail(err, NF_EFORMAT, "block %llu is beyond the file system's end",
+                (unsigned long long)block);
+        return NULL;
+    }
+    if (picture_present(p, block))
+        return p->home + block * p->block_size;
+    return fetch(p, block, p->home + block * p->block_size, err);
+}
+
+void picture_prefetch(struct picture *p, uint64_t block, uint64_t n)
+{
+    uint64_t end = block < p->blocks && n < p->blocks - block ? block + n : p->blocks;
+    uint64_t most = FETCH_BYTES / p->block_size;
+
+    if (!p->fetch_buf)
+        p->fetch_buf = malloc(FETCH_BYTES);
+    while (p->fetch_buf && block < end) {
+        uint64_t run = 0, at = disk_offset(p, block);
+        struct nf_error ignored;
+        size_t len;
+        int ret;
+
+        if (picture_present(p, block)) {
+            block++;
+            continue;
+        }
+        while (run < most && block + run < end && !picture_present(p, block + run))
+            run++;
+        len = (size_t)run * p->block_size;
+        block += run;
+        ret = p->ctx->img->read(p->ctx->img, at, p->fetch_buf, len, &ignored);
+        /* Some of it may have moved on: block by block, then. */
+        if (ret > 0 && p->attaching)
+            continue;
+        if (ret < 0 || shadow_fill(p->ctx->shadow, at, p->fetch_buf, len, p->block_size,
+                                   &ignored) < 0)
+            return;
+        p->ctx->emitter->status.fetched += run;
+        p->ctx->emitter->status.unsettled += ret > 0 ? run : 0;
+    }
+}
+
+void picture_prefetched(struct picture *p)
+{
+    free(p->fetch_buf);
+    p->fetch_buf = NULL;
 }
 
 bool picture_log_map(const struct picture *p, uint32_t lblk, uint64_t *pblk)

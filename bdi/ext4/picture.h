@@ -68,6 +68,7 @@ struct picture {
     enum view view;        /* which side libext2fs reads */
     bool attaching;        /* keep nothing that may be newer than the stream... */
     bool moved;            /* ...and note that there was such */
+    uint8_t *fetch_buf; /* picture_prefetch()'s */
     struct nf_error failure; /* of the image, met where damage was looked for as well */
 };
 
@@ -86,6 +87,12 @@ const uint8_t *picture_block(struct picture *p, enum view view, uint64_t block,
 /* Home alone, without overlay. */
 const uint8_t *picture_home(struct picture *p, uint64_t block, struct nf_error *err);
 bool picture_present(const struct picture *p, uint64_t block);
+
+/* Blocks [@block, +@n) are about to be read: fetch in large pieces those that are
+ * not here yet. Whatever does not work out is left to picture_home(). */
+void picture_prefetch(struct picture *p, uint64_t block, uint64_t n);
+/* No more of that for now: give the buffer back. */
+void picture_prefetched(struct picture *p);
 
 /* Bytes [@offset, +@len) were written: what home has of them follows. */
 int picture_follow(struct picture *p, uint64_t offset, uint64_t len, const uint8_t *data,
