@@ -116,8 +116,10 @@ static struct place *get(struct names *n, uint32_t ino)
     if (!n->parts[part])
         return NULL;
     p = &n->parts[part]->page[page % PART_PAGES];
-    if (!*p)
+    if (!*p) {
         *p = calloc(PAGE_INODES, sizeof(**p));
+        n->pages += *p != NULL;
+    }
     return *p ? &(*p)[ino % PAGE_INODES] : NULL;
 }
 
@@ -304,7 +306,9 @@ static int make_many(struct place *s)
 
 size_t names_memory(const struct names *n)
 {
-    return n->cap * sizeof(*n->slots) + (n->refs - n->used) * sizeof(struct place);
+    return n->pages * PAGE_INODES * sizeof(struct place) +
+           n->nparts * (sizeof(*n->parts) + sizeof(**n->parts)) +
+           (n->refs - n->used) * sizeof(struct place);
 }
 
 int names_add(struct names *n, const struct name_ref *ref)

@@ -24,6 +24,7 @@ struct name_ref {
 struct names {
     struct names_part **parts; /* private */
     size_t nparts;
+    size_t pages;
     size_t used; /* inodes that have a name */
     size_t refs; /* names, of all inodes */
     uint64_t seed;
