@@ -27,10 +27,12 @@ enum {
     S_LABEL = 0x78,
     S_RESERVED_GDT = 0xce,
     S_JOURNAL_INUM = 0xe0,
+    S_HASH_SEED = 0xec, /* and s_def_hash_version */
     S_DESC_SIZE = 0xfe,
     S_FIRST_META_BG = 0x104,
     S_MKFS_TIME = 0x108,
     S_BLOCKS_HI = 0x150,
+    S_FLAGS = 0x160,
     S_QUOTA_INUMS = 0x240,
     S_PRJ_QUOTA_INUM = 0x26c,
     S_CHECKSUM_SEED = 0x270,
@@ -254,6 +256,17 @@ static bool takes_groups(const struct ext4_fs *fs, const uint8_t *sb)
             EXT2_FEATURE_INCOMPAT_META_BG);
 }
 
+/* What encrypted names are shown as depends on how directories are hashed. */
+static bool is_rehashed(const struct ext4_fs *fs, const uint8_t *sb)
+{
+    uint32_t flags = nf_le32(sb + S_FLAGS) ^ nf_le32(fs->sb + S_FLAGS);
+    uint32_t compat = nf_le32(sb + S_FEATURES) ^ nf_le32(fs->sb + S_FEATURES);
+
+    return fs->encrypt && ((flags & EXT2_FLAGS_UNSIGNED_HASH) ||
+                           (compat & EXT2_FEATURE_COMPAT_DIR_INDEX) ||
+                           memcmp(sb + S_HASH_SEED, fs->sb + S_HASH_SEED, 17) != 0);
+}
+
 /* What the superblock says of how the disk is to be read is not what it said:
  * the same file system, but made anew by tune2fs, resize2fs or the like. */
 static const char *is_rebuilt(const struct ext4_fs *fs, const uint8_t *sb)
@@ -280,6 +293,8 @@ static const char *is_rebuilt(const struct ext4_fs *fs, const uint8_t *sb)
         if (memcmp(sb + fixed[i].at, fs->sb + fixed[i].at, fixed[i].len) != 0)
             return "its geometry changed";
     }
+    if (is_rehashed(fs, sb))
+        return "its directories are hashed in another way";
     if (sb_blocks(sb) < fs->blocks)
         return "it became smaller";
     /* These go with new groups, or come just before them. */

@@ -515,6 +515,26 @@ static void test_gone(void **state)
     assert_int_equal(st.filesystems, 0);
 }
 
+/* Encrypted names would all be shown as others: the file system is attached anew. */
+static void test_rehashed(void **state)
+{
+    struct test *t = *state;
+    struct nf_error err = {0};
+
+    run(t, "mke2fs -q -F -t ext4 -b 1024 -N 64 -J size=1 -O ^metadata_csum,encrypt %1$s 8M");
+    load(t, 8 * MIB);
+    assert_int_equal(attach(t, &err), 0);
+    t->n = 0;
+    assert_int_equal(t->disk[1024 + 0xfc], 1);
+    t->disk[1024 + 0xfc] = 2; /* as tune2fs -E hash_alg=tea does */
+    assert_int_equal(record(t, NF_REC_WRITE, 0, 1024, BLOCK, t->disk + 1024), 0);
+    assert_int_equal(record(t, NF_REC_FLUSH, 0, 0, 0, NULL), 0);
+    assert_int_equal(t->n, 2);
+    assert_int_equal(t->seen[0].state, NF_FS_GONE);
+    assert_non_null(strstr(t->seen[0].text, "hashed"));
+    assert_int_equal(t->seen[1].state, NF_FS_ATTACHED);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -528,6 +548,7 @@ int main(void)
         TEST(test_gap),            TEST(test_overwrite),       TEST(test_unaligned),
         TEST(test_ambiguous),      TEST(test_beyond),          TEST(test_no_data),
         TEST(test_refused),        TEST(test_in_place),        TEST(test_gone),
+        TEST(test_rehashed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
