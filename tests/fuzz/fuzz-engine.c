@@ -40,7 +40,7 @@ enum {
     JOURNAL_INO = 8,
 };
 
-enum flag { FLAG_SNAPSHOT = 1, FLAG_CONTENT = 2, FLAG_JSON = 4 };
+enum flag { FLAG_SNAPSHOT = 1, FLAG_CONTENT = 2, FLAG_JSON = 4, FLAG_ENCRYPT = 8, FLAG_FOLD = 16 };
 
 enum op {
     OP_PATCH,    /* within a transaction: block, offset, count, bytes */
@@ -554,6 +554,26 @@ static void run_op(struct world *w)
     }
 }
 
+/* Everything but the root is encrypted, and perhaps casefolded: with names that are
+ * none of that, which only makes them hostile. */
+static void encrypt(uint32_t flags)
+{
+    uint32_t incompat = EXT4_FEATURE_INCOMPAT_ENCRYPT, inode_flags = EXT4_ENCRYPT_FL;
+
+    if (flags & FLAG_FOLD) {
+        incompat |= EXT4_FEATURE_INCOMPAT_CASEFOLD;
+        inode_flags |= EXT4_CASEFOLD_FL;
+    }
+    nf_put_le32(disk + 1024 + 0x60, nf_le32(disk + 1024 + 0x60) | incompat);
+    dirty[1024 / BLOCK] = true;
+    for (uint32_t i = EXT2_GOOD_OLD_FIRST_INO; i < INODES; i++) {
+        uint8_t *raw = disk + ITABLE * BLOCK + i * INODE_SIZE;
+
+        nf_put_le32(raw + 0x20, nf_le32(raw + 0x20) | inode_flags);
+        dirty[ITABLE + i * INODE_SIZE / BLOCK] = true;
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static struct world world;
@@ -571,6 +591,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     w->tid = nf_be32(base + log_map[0] * BLOCK + 0x18);
     w->log_at = 1;
     w->flags = u8(w);
+    if (w->flags & FLAG_ENCRYPT)
+        encrypt(w->flags);
     before = u8(w) % 16;
     for (uint32_t i = 0; i < before && w->in.p < w->in.end; i++)
         run_op(w);
