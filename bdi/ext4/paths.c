@@ -29,17 +29,12 @@ bool paths_ref_name(struct ext4_fs *fs, const struct name_ref *ref, uint8_t buf[
                     struct nf_bytes *name)
 {
     enum view view = fs->links ? VIEW_NEW : VIEW_OLD;
-    const uint8_t *raw = ext4_inode_raw(fs, view, ref->parent);
     const uint8_t *block = picture_block(&fs->pic, view, ref->pblk, NULL);
-    struct ext4_inode dir;
     struct shown_form form;
     struct dirblock_entry e;
 
-    if (!raw || !block)
-        return false;
-    ext4_inode_decode(&dir, raw, fs->inode_size);
-    form = shown_form(fs, view, ref->parent, &dir);
-    return dirblock_at(block, fs->block_size, form.block, ref->offset, &e) && e.ino == ref->ino &&
+    return block && shown_form_of(fs, view, ref->parent, &form) &&
+           dirblock_at(block, fs->block_size, form.block, ref->offset, &e) && e.ino == ref->ino &&
            shown_name(fs, &form, &e, buf, name);
 }
 

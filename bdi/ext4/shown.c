@@ -47,10 +47,33 @@ static int name_hash(struct ext4_fs *fs, enum view view, uint32_t ino,
     return version + (fs->unsigned_hash ? UNSIGNED_HASH : 0);
 }
 
+static struct shown_form plain_form(const struct ext4_fs *fs)
+{
+    return (struct shown_form){.block = {.filetype = fs->filetype, .csum = fs->csum}, .hash = -1};
+}
+
+bool shown_form_of(struct ext4_fs *fs, enum view view, uint32_t ino, struct shown_form *form)
+{
+    struct ext4_inode inode;
+    const uint8_t *raw;
+
+    /* Each part of each path comes through here. */
+    if (!fs->encrypt) {
+        *form = plain_form(fs);
+        return true;
+    }
+    raw = ext4_inode_raw(fs, view, ino);
+    if (!raw)
+        return false;
+    ext4_inode_decode(&inode, raw, fs->inode_size);
+    *form = shown_form(fs, view, ino, &inode);
+    return true;
+}
+
 struct shown_form shown_form(struct ext4_fs *fs, enum view view, uint32_t ino,
                              const struct ext4_inode *inode)
 {
-    struct shown_form form = {.block = {.filetype = fs->filetype, .csum = fs->csum}, .hash = -1};
+    struct shown_form form = plain_form(fs);
 
     if (!shown_encrypted(fs, inode))
         return form;

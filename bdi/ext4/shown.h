@@ -30,6 +30,8 @@ struct shown_form {
 /* That of directory @inode as it is in @view. */
 struct shown_form shown_form(struct ext4_fs *fs, enum view view, uint32_t ino,
                              const struct ext4_inode *inode);
+/* The same of a directory that was not read yet; false if it cannot be. */
+bool shown_form_of(struct ext4_fs *fs, enum view view, uint32_t ino, struct shown_form *form);
 bool shown_form_equal(const struct shown_form *a, const struct shown_form *b);
 
 /* The name of @e: in its block or, if encrypted, in @buf. False if it is not to
