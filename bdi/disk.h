@@ -16,6 +16,9 @@
 #include "bdi/watch.h"
 #include "common/buffer.h"
 
+/* Bytes that looks at the disk may cost before the stream has paid for them. */
+#define CREDIT_MAX (64ll << 20)
+
 /* The caller's image, and what reading it cost. */
 struct counted_image {
     struct nf_image img;
@@ -33,6 +36,7 @@ struct place {
     bool followed; /* fs is attached; else it waits for that */
     bool dirty;    /* another look may find something else */
     bool broken;   /* any write to it may mend it */
+    bool unresumed; /* it was followed, and is not any more: to be said */
     char said[700]; /* what it is and why it is not followed, as the last event had it */
     const char *reason; /* the second part of that */
     uint64_t pause, look_at; /* records: how patient, and not before */

@@ -33,7 +33,6 @@
 #define PAUSE_BUSY_MAX 4096u
 #define PAUSE_MAX 65536u
 
-#define CREDIT_MAX (64ll << 20)
 #define DEBT_MAX (256ll << 20)
 #define CREDIT_RECORD 1024     /* bytes, for each record */
 #define CREDIT_MS 1024         /* and each millisecond of their time */
@@ -63,7 +62,7 @@ static int say_unsupported(struct bdi *b, struct place *p, const char *reason,
 {
     const struct bdi_partition *part = &p->part;
     struct nf_event ev = {.kind = NF_FS};
-    char text[sizeof(p->said)];
+    char text[sizeof(p->said)] = "";
     int what = snprintf(text, sizeof(text), "%s %llx %llx ", part->type,
                         (unsigned long long)nf_le64(part->uuid),
                         (unsigned long long)nf_le64(part->uuid + 8));
@@ -105,6 +104,21 @@ const struct bdi_place *places_describe(struct bdi *b, size_t i)
     else
         d->reason = p->said[0] ? p->reason : "it has changed and is to be looked into";
     return d;
+}
+
+/* FS(gone), of one that no driver knows any more. */
+static int say_gone(struct bdi *b, const struct place *p, const char *reason,
+                    struct nf_error *err)
+{
+    struct nf_event ev = {.kind = NF_FS};
+
+    ev.source.partition = p->part.number;
+    memcpy(ev.source.fs_uuid, p->part.uuid, 16);
+    ev.fs.state = NF_FS_GONE;
+    ev.fs.reason = reason;
+    ev.fs.type = p->part.type;
+    ev.fs.offset = p->part.offset;
+    return emit(&b->emitter, &ev, err);
 }
 
 /* --- one place ------------------------------------------------------------------- */
@@ -203,7 +217,12 @@ static int place_look(struct bdi *b, struct place *p, bool again, struct nf_erro
     const char *reason = "not a file system that is followed";
     int ret;
 
-    p->dirty = p->broken = false;
+    if (p->unresumed) {
+        ret = say_gone(b, p, "it was being overwritten", err);
+        if (ret < 0)
+            return ret;
+    }
+    p->dirty = p->broken = p->unresumed = false;
     b->image.moved = false;
     ret = bdi_partition_identify(&b->image.img, &p->part, err);
     if (ret < 0)

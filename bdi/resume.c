@@ -54,7 +54,7 @@ _Static_assert(sizeof(((struct bdi_partition *)0)->type) == P_LABEL - P_TYPE, "t
 _Static_assert(sizeof(((struct bdi_partition *)0)->label) == P_UUID - P_LABEL, "labels");
 
 enum { TABLE_DIRTY = 1, UNSETTLED = 2 };
-enum { FOLLOWED = 1, DIRTY = 2, BROKEN = 4 };
+enum { FOLLOWED = 1, DIRTY = 2, BROKEN = 4, UNRESUMED = 8 };
 
 /* --- saving ---------------------------------------------------------------------- */
 
@@ -83,7 +83,8 @@ static int save_place(const struct bdi *b, const struct place *p, struct nf_buff
 
     nf_put_le32(head + P_NUMBER, p->part.number);
     nf_put_le32(head + P_FLAGS, (p->followed ? FOLLOWED : 0) | (dirty ? DIRTY : 0) |
-                                    (p->broken ? BROKEN : 0));
+                                    (p->broken ? BROKEN : 0) |
+                                    (p->unresumed ? UNRESUMED : 0));
     nf_put_le64(head + P_OFFSET, p->part.offset);
     nf_put_le64(head + P_SIZE, p->part.size);
     nf_put_le64(head + P_PAUSE, p->pause);
@@ -224,6 +225,7 @@ static int resume_place(struct bdi *b, struct place *p, struct nf_bytes *state,
         return nf_fail(err, NF_EFORMAT, "state: a place that cannot be");
     p->dirty = flags & DIRTY;
     p->broken = flags & BROKEN;
+    p->unresumed = flags & UNRESUMED;
     p->pause = nf_le64(head + P_PAUSE);
     p->look_at = nf_le64(head + P_LOOK_IN);
     p->cost = nf_le64(head + P_COST);
@@ -238,8 +240,16 @@ static int resume_place(struct bdi *b, struct place *p, struct nf_bytes *state,
     if (!p->driver)
         return nf_fail(err, NF_EFORMAT, "state: nobody follows %s", p->part.type);
     ret = p->driver->resume(&p->ctx, (struct nf_bytes){own, (size_t)len}, &p->fs, err);
+    if (ret == NF_EUNSUPPORTED || ret == NF_EFORMAT) {
+        /* It was half overwritten when the state was saved, and that did not yet
+         * show: it ends with the next record. */
+        shadow_forget(&b->shadow, p->part.offset, p->part.size);
+        p->unresumed = p->dirty = b->unsettled = true;
+        p->look_at = b->settle_at = 0;
+        return 0;
+    }
     if (ret < 0)
-        return ret == NF_EUNSUPPORTED ? NF_EFORMAT : ret;
+        return ret;
     p->followed = true;
     b->emitter.status.filesystems++;
     return 0;
@@ -275,6 +285,7 @@ int bdi_resume(struct bdi *b, uint64_t generation, struct nf_bytes state, struct
     if (!b->places)
         return nf_fail(err, NF_ENOMEM, "engine: out of memory");
     b->nplaces = n;
+    b->credit = CREDIT_MAX;
     ret = resume_table(b, nf_le32(head + S_TABLE), &state, err);
     if (ret == 0)
         ret = resume_watch(b, nf_le32(head + S_WATCHED), &state, err);

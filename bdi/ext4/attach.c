@@ -12,13 +12,12 @@
 
 #define GROUP_BLOCKS_MIN 256u /* mke2fs -g takes no less */
 
-/* Where the log is, and what it has committed that is not home yet. */
+/* Where the log is. */
 static int open_journal(struct ext4_fs *fs, struct nf_error *err)
 {
     const uint8_t *raw = ext4_inode_raw(fs, VIEW_OLD, fs->journal_ino);
     struct ext4_inode inode;
     struct block_map map;
-    struct journal_txn txn;
     uint32_t next = 0;
     int ret;
 
@@ -45,7 +44,17 @@ static int open_journal(struct ext4_fs *fs, struct nf_error *err)
     if (ret < 0)
         goto out;
     fs->journal_open = true;
-    /* Recovery, but into the overlay. */
+out:
+    block_map_release(&map);
+    return ret;
+}
+
+/* Recovery, but into the overlay. */
+static int recover(struct ext4_fs *fs, struct nf_error *err)
+{
+    struct journal_txn txn;
+    int ret;
+
     while ((ret = journal_next(&fs->journal, &txn, err)) > 0) {
         ret = picture_stage_txn(&fs->pic, &txn, err);
         if (ret == 0)
@@ -53,8 +62,6 @@ static int open_journal(struct ext4_fs *fs, struct nf_error *err)
         if (ret < 0)
             break;
     }
-out:
-    block_map_release(&map);
     return ret;
 }
 
@@ -140,13 +147,18 @@ static int read_super(const struct fs_context *ctx, struct ext4_fs *before, uint
  * blocks that wait for a barrier, or null. */
 static int build(struct ext4_fs *fs, const struct nf_bytes *state, struct nf_error *err)
 {
-    /* As it is in place, to find the journal... */
-    int ret = picture_open_fs(&fs->pic, &fs->fs, err);
+    /* As it is in place, or was before what waits, to find the journal... */
+    int ret = state ? picture_load(&fs->pic, *state, err) : 0;
 
+    if (ret == 0)
+        ret = picture_open_fs(&fs->pic, &fs->fs, err);
     if (ret == 0)
         ret = ext4_read_geometry(fs, err);
     if (ret == 0)
         ret = open_journal(fs, err);
+    picture_drop_staged(&fs->pic);
+    if (ret == 0)
+        ret = recover(fs, err);
     if (ret == 0 && state)
         ret = picture_load(&fs->pic, *state, err);
     if (ret < 0)

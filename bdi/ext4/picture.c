@@ -76,21 +76,28 @@ static void staged_free(struct staged *s)
     free(s);
 }
 
+void picture_drop_staged(struct picture *p)
+{
+    size_t pos = 0;
+    void *v;
+
+    while (u64map_next(&p->staged, &pos, NULL, &v))
+        staged_free(v);
+    u64map_release(&p->staged);
+    u64map_init(&p->staged);
+    p->staged_bytes = 0;
+}
+
 void picture_drop_overlay(struct picture *p)
 {
     size_t pos = 0;
     void *v;
 
+    picture_drop_staged(p);
     while (u64map_next(&p->overlay, &pos, NULL, &v))
         entry_free(v);
-    pos = 0;
-    while (u64map_next(&p->staged, &pos, NULL, &v))
-        staged_free(v);
     u64map_release(&p->overlay);
-    u64map_release(&p->staged);
     u64map_init(&p->overlay);
-    u64map_init(&p->staged);
-    p->staged_bytes = 0;
     free(p->log);
     p->log = NULL;
     p->nlog = p->log_blocks = 0;

@@ -99,6 +99,8 @@ int picture_follow(struct picture *p, uint64_t offset, uint64_t len, const uint8
                    struct nf_error *err);
 /* Home is not to be believed there any more: read it again when asked for. */
 void picture_forget(struct picture *p, uint64_t first, uint64_t count);
+/* Staged blocks go. */
+void picture_drop_staged(struct picture *p);
 /* Overlay, staged blocks and the log's map go; home stays. */
 void picture_drop_overlay(struct picture *p);
 
