@@ -25,6 +25,7 @@ extern struct ex_op ex_file_ops[], ex_name_ops[], ex_attr_ops[];
 
 extern char ex_buf[EX_BUF]; /* aligned for O_DIRECT */
 
+void ex_seed(uint64_t seed);
 uint64_t ex_random(void);
 unsigned ex_below(unsigned n);
 
@@ -45,6 +46,13 @@ int ex_write_some(int fd);
 /* Keep @fd open beyond its names for a while; takes it over. */
 int ex_hold(int fd);
 int ex_held(void); /* one of them, or -1 */
+
+/* The directories that paths are picked from. */
+int ex_make_dirs(void);
+
+/* One of @ops, by their weights, and its call; what became of it is counted. */
+struct ex_op *ex_choose(struct ex_op *ops);
+int ex_run(struct ex_op *op);
 
 /* close() that leaves errno and returns @rc. */
 int ex_close(int fd, int rc);
