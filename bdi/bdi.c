@@ -7,6 +7,7 @@
 
 #define HELD_DEFAULT (128u << 20)
 #define SECTOR 512u
+#define QUIET_NS INT64_C(100000000)
 #define READ_CHUNK (1u << 20)
 
 static int counted_read(struct nf_image *img, uint64_t offset, void *buf, size_t len,
@@ -135,7 +136,7 @@ static int take(struct bdi *b, const struct nf_record *rec, struct nf_error *err
         break;
     case NF_REC_FLUSH:
     case NF_REC_CLOSE:
-        return places_barrier(b, err);
+        return places_barrier(b, rec->type == NF_REC_CLOSE, err);
     case NF_REC_RESIZE:
         return resize(b, len, err);
     case NF_REC_GAP:
@@ -160,6 +161,15 @@ static int take(struct bdi *b, const struct nf_record *rec, struct nf_error *err
     return places_write(b, offset, len, rec->type == NF_REC_WRITE ? rec->data : NULL, true, err);
 }
 
+int bdi_idle(struct bdi *b, int64_t now_ns, struct nf_error *err)
+{
+    if (b->lost)
+        return 0;
+    if (now_ns != INT64_MAX && now_ns > b->emitter.time_ns)
+        b->emitter.time_ns = now_ns;
+    return places_barrier(b, now_ns == INT64_MAX, err);
+}
+
 int bdi_record(struct bdi *b, const struct nf_record *rec, struct nf_error *err)
 {
     int ret;
@@ -167,6 +177,12 @@ int bdi_record(struct bdi *b, const struct nf_record *rec, struct nf_error *err)
     if (b->lost)
         return nf_fail(err, NF_ELOST, "continuity was lost before this record");
     b->emitter.status.records++;
+    /* What was written last before a pause may have been the last of something. */
+    if (rec->time_ns - b->emitter.time_ns >= QUIET_NS && b->emitter.time_ns > 0) {
+        ret = bdi_idle(b, rec->time_ns, err);
+        if (ret < 0)
+            return ret;
+    }
     b->emitter.time_ns = rec->time_ns;
     ret = take(b, rec, err);
     if (ret < 0)
@@ -189,6 +205,10 @@ const struct bdi_place *bdi_get_place(struct bdi *b, size_t i)
 
 const struct bdi_status *bdi_get_status(struct bdi *b)
 {
-    b->emitter.status.held_bytes = held_bytes(b->held);
-    return &b->emitter.status;
+    struct bdi_status *st = &b->emitter.status;
+
+    st->held_bytes = held_bytes(b->held);
+    st->waiting = st->waiting_content = 0;
+    places_status(b, st);
+    return st;
 }

@@ -92,6 +92,14 @@ int bdi_attach(struct bdi *bdi, struct nf_error *err);
 int bdi_record(struct bdi *bdi, const struct nf_record *rec, struct nf_error *err);
 
 /*
+ * There is no further record up to @now_ns (Unix time, ns), INT64_MAX: there
+ * will be none at all.  What was written outside a journal can wait for something
+ * that makes it consistent; time alone lets it go (a minute).  Call
+ * it when the stream is idle, about once a second, and at its end.
+ */
+int bdi_idle(struct bdi *bdi, int64_t now_ns, struct nf_error *err);
+
+/*
  * Saving and resuming.  Between two records, bdi_save() sets @out (valid until the
  * next call of any of these) to what a later engine needs to go on behind the
  * last one, under @generation, a number that is larger than all before.  The
@@ -128,6 +136,8 @@ struct bdi_status {
     uint64_t fetched;        /* metadata blocks read from the image */
     uint64_t unsettled;      /* of those: may have been newer than the stream */
     uint64_t oddities;       /* broken structures met and reported */
+    uint64_t waiting;        /* inodes changed in place that do not fit yet */
+    uint64_t waiting_content; /* files with content of which it is not known yet whose it is */
 };
 /* As of now; borrowed, until the next call with @bdi. */
 const struct bdi_status *bdi_get_status(struct bdi *bdi);

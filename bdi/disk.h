@@ -79,7 +79,10 @@ const struct fs_driver *driver_for(const char *type);
  * each driver concerned gets it. */
 int places_write(struct bdi *b, uint64_t offset, uint64_t len, const uint8_t *data, bool known,
                  struct nf_error *err);
-int places_barrier(struct bdi *b, struct nf_error *err);
+/* @end: nothing more will come. */
+int places_barrier(struct bdi *b, bool end, struct nf_error *err);
+/* Add what the drivers count. */
+void places_status(const struct bdi *b, struct bdi_status *st);
 /* The disk is of another size: that of b->image. */
 int places_resize(struct bdi *b, struct nf_error *err);
 

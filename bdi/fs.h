@@ -67,8 +67,12 @@ struct fs_driver {
     /* The range's content is unknown (discard, failed or ambiguous write). */
     int (*unknown)(void *fs, uint64_t offset, uint64_t len, struct nf_error *err);
 
-    /* A FLUSH: what was written in place is durable. */
-    int (*barrier)(void *fs, struct nf_error *err);
+    /* A FLUSH: what was written in place is durable; or nothing was written for a
+     * while. @end: nothing more will come, what waits goes out as it is. */
+    int (*barrier)(void *fs, bool end, struct nf_error *err);
+
+    /* Add its own to counters that start at 0. */
+    void (*status)(const void *fs, struct bdi_status *st);
 
     /* The place is now of @size bytes. */
     int (*resize)(void *fs, uint64_t size, struct nf_error *err);

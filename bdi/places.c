@@ -492,7 +492,7 @@ int places_write(struct bdi *b, uint64_t offset, uint64_t len, const uint8_t *da
     return ret;
 }
 
-int places_barrier(struct bdi *b, struct nf_error *err)
+int places_barrier(struct bdi *b, bool end, struct nf_error *err)
 {
     int ret = 0;
 
@@ -501,10 +501,18 @@ int places_barrier(struct bdi *b, struct nf_error *err)
 
         if (!p->followed)
             continue;
-        ret = p->driver->barrier(p->fs, err);
+        ret = p->driver->barrier(p->fs, end, err);
         notice_end(b, p);
     }
     return ret;
+}
+
+void places_status(const struct bdi *b, struct bdi_status *st)
+{
+    for (size_t i = 0; i < b->nplaces; i++) {
+        if (b->places[i].followed)
+            b->places[i].driver->status(b->places[i].fs, st);
+    }
 }
 
 int places_resize(struct bdi *b, struct nf_error *err)

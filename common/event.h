@@ -43,7 +43,7 @@ enum nf_event_flags {
     NF_EV_READBACK = 1u << 0,  /* bytes were read from the image, not seen written */
     NF_EV_RELOCATED = 1u << 1, /* same content, other place on the disk */
     NF_EV_UNSETTLED = 1u << 2, /* content may be newer than this point */
-    NF_EV_UNORDERED = 1u << 3, /* closed without a journal commit */
+    NF_EV_UNORDERED = 1u << 3, /* written outside a journal, and not consistent */
     NF_EV_TRUNCATED = 1u << 4, /* content, paths or a name cut by policy */
     NF_EV_ENCRYPTED = 1u << 5, /* a name in it or the content is known as ciphertext only */
 };

@@ -128,8 +128,8 @@ static int apply_write(struct nf_apply *a, const struct nf_event *ev, struct nf_
     /* Ciphertext says nothing: the file has its size here, and no content. */
     if (plain.len == 0 && (ev->flags & NF_EV_ENCRYPTED))
         a->stats.encrypted++;
-    else if (plain.len < ev->write.length)
-        a->stats.incomplete++;
+    else if (plain.len < ev->write.length && !(plain.len == 0 && (ev->flags & NF_EV_UNSETTLED)))
+        a->stats.incomplete++; /* unsettled content without bytes comes later */
 
     end = bounded(a, end);
     room = offset < end ? (size_t)(end - offset) : 0;

@@ -17,6 +17,10 @@
 #define ATTACH_TRIES 10
 #define ATTACH_PAUSE_MS 10 /* grows with each try */
 #define HEARTBEAT_MS 5000
+/* Blocks written in place are looked at when the guest pauses, and then each second
+ * as long as something waits. */
+#define QUIET_NS 150000000ll
+#define WAITING_NS 1000000000ll
 #define GOODBYE_MS 5000 /* for the streamer to take the last events */
 
 /* Ring space is given back after this many records without an idle moment. */
@@ -304,7 +308,7 @@ static int heartbeat(struct engine *e, struct nf_error *err)
 }
 
 /* Nothing to take: all goes out, then sleep. */
-static int idle(struct engine *e, struct nf_error *err)
+static int idle(struct engine *e, int timeout_ms, struct nf_error *err)
 {
     int rc = output_flush(e->out, err);
 
@@ -312,13 +316,25 @@ static int idle(struct engine *e, struct nf_error *err)
     if (rc == 0)
         rc = engine_ask_stream(e, err);
     if (rc == 0)
-        rc = wait_input(e, HEARTBEAT_MS, err);
+        rc = wait_input(e, timeout_ms, err);
+    return rc;
+}
+
+/* Let go what only waits for time to pass. @when is when to ask next, monotonic. */
+static int let_go(struct engine *e, int64_t now, int64_t *when, struct nf_error *err)
+{
+    const struct bdi_status *st;
+    int rc = bdi_idle(e->bdi, clock_ns(CLOCK_REALTIME), err);
+
+    st = bdi_get_status(e->bdi);
+    *when = st->waiting || st->waiting_content ? now + WAITING_NS : INT64_MAX;
     return rc;
 }
 
 static int stream(struct engine *e, struct nf_error *err)
 {
-    int64_t last_event = clock_ns(CLOCK_MONOTONIC);
+    int64_t last_event = clock_ns(CLOCK_MONOTONIC), idle_at = INT64_MAX;
+    bool took = false;
     uint64_t last_seq = e->next_seq, last_epoch = e->epoch;
     unsigned burst = 0;
 
@@ -328,6 +344,7 @@ static int stream(struct engine *e, struct nf_error *err)
 
         if (rc == 1) {
             rc = consume(e, &rec, err);
+            took = true;
             if (++burst % RELEASE_EVERY == 0) {
                 release(e);
                 take_signals(e);
@@ -340,12 +357,20 @@ static int stream(struct engine *e, struct nf_error *err)
                 rc = tap_lost(e, err);
             if (rc == 1) {
                 say("tap %s: the disk's stream has ended", e->setup->opt->tap);
-                return 0;
+                rc = bdi_idle(e->bdi, INT64_MAX, err);
+                return rc < 0 ? rc : output_flush(e->out, err);
             }
         } else if (rc == 0) {
-            int64_t now;
+            int64_t now = clock_ns(CLOCK_MONOTONIC);
 
-            rc = idle(e, err);
+            if (took)
+                idle_at = now + QUIET_NS;
+            took = false;
+            if (now >= idle_at)
+                rc = let_go(e, now, &idle_at, err);
+            if (rc == 0)
+                rc = idle(e, idle_at - now < HEARTBEAT_MS * 1000000ll
+                                 ? (int)((idle_at - now) / 1000000 + 1) : HEARTBEAT_MS, err);
             now = clock_ns(CLOCK_MONOTONIC);
             if (e->next_seq != last_seq || e->epoch != last_epoch) {
                 last_event = now;

@@ -82,7 +82,7 @@ static int replay(struct engine *e, struct nf_trace_reader *r, struct nf_error *
     }
     if (rc == 0 && got < 0)
         rc = got;
-    return rc;
+    return rc < 0 ? rc : bdi_idle(e->bdi, INT64_MAX, err);
 }
 
 int engine_follow_trace(struct engine *e, struct nf_error *err)

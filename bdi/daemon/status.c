@@ -110,6 +110,8 @@ static void put_counters(struct nf_json *j, struct engine *e)
     nf_json_u64(j, "fetched", st->fetched);
     nf_json_u64(j, "unsettled", st->unsettled);
     nf_json_u64(j, "oddities", st->oddities);
+    nf_json_u64(j, "waiting", st->waiting);
+    nf_json_u64(j, "waiting_content", st->waiting_content);
 }
 
 void engine_say_status(struct engine *e)

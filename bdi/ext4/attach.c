@@ -9,6 +9,7 @@
 
 #include "bdi/ext4/extents.h"
 #include "bdi/ext4/inode.h"
+#include "bdi/ext4/unsettled.h"
 
 #define GROUP_BLOCKS_MIN 256u /* mke2fs -g takes no less */
 
@@ -154,7 +155,7 @@ static int build(struct ext4_fs *fs, const struct nf_bytes *state, struct nf_err
         ret = picture_open_fs(&fs->pic, &fs->fs, err);
     if (ret == 0)
         ret = ext4_read_geometry(fs, err);
-    if (ret == 0)
+    if (ret == 0 && fs->journal_ino)
         ret = open_journal(fs, err);
     picture_drop_staged(&fs->pic);
     if (ret == 0)
@@ -227,6 +228,10 @@ int ext4_attach(const struct fs_context *ctx, void **inout, struct nf_error *err
     ret = ext4_emit_fs(fs, NF_FS_ATTACHED, NULL, err);
     if (ret == 0 && snapshot)
         ret = ext4_snapshot(fs, err);
+    if (ret == 0 && !fs->journal_open)
+        ret = unsettled_init(fs, err);
+    if (ret == 0)
+        ext4_see_clean(fs);
     if (ret == 0)
         ret = ext4_image_failure(fs, err);
     if (ret < 0)
@@ -260,9 +265,10 @@ enum {
     S_VERSION = 0,
     S_BLOCK_SIZE = 4,
     S_DOUBT = 8,
+    S_UNSETTLED = 12, /* bytes of unsettled_save()'s, which come next */
     S_HEADER = 16,
 
-    STATE_VERSION = 1,
+    STATE_VERSION = 2,
 };
 
 int ext4_save(const void *opaque, struct nf_buffer *out, struct nf_error *err)
@@ -273,7 +279,8 @@ int ext4_save(const void *opaque, struct nf_buffer *out, struct nf_error *err)
     nf_put_le32(head + S_VERSION, STATE_VERSION);
     nf_put_le32(head + S_BLOCK_SIZE, fs->block_size);
     nf_put_le32(head + S_DOUBT, fs->doubt);
-    if (nf_buffer_append(out, head, sizeof(head)) < 0)
+    nf_put_le32(head + S_UNSETTLED, (uint32_t)unsettled_save_size(fs));
+    if (nf_buffer_append(out, head, sizeof(head)) < 0 || unsettled_save(fs, out) < 0)
         return nf_fail(err, NF_ENOMEM, "state: out of memory");
     return picture_save(&fs->pic, out, err);
 }
@@ -282,7 +289,7 @@ int ext4_resume(const struct fs_context *ctx, struct nf_bytes state, void **out,
                 struct nf_error *err)
 {
     const uint8_t *head = state.data;
-    struct nf_bytes rest;
+    struct nf_bytes rest, unsettled;
     struct ext4_fs *fs;
     uint32_t block_size;
     int ret;
@@ -302,12 +309,25 @@ int ext4_resume(const struct fs_context *ctx, struct nf_bytes state, void **out,
     fs->ctx = *ctx;
     fs->block_size = block_size;
     fs->doubt = nf_le32(head + S_DOUBT) & 1;
-    rest = (struct nf_bytes){head + S_HEADER, state.len - S_HEADER};
+    unsettled = (struct nf_bytes){head + S_HEADER, nf_le32(head + S_UNSETTLED)};
+    if (unsettled.len > state.len - S_HEADER) {
+        ext4_detach(fs);
+        return nf_fail(err, NF_EFORMAT, "state: ext4: cut short");
+    }
+    rest = (struct nf_bytes){head + S_HEADER + unsettled.len,
+                             state.len - S_HEADER - unsettled.len};
+    fs->resumed = true;
     ret = picture_init(&fs->pic, &fs->ctx, block_size, ctx->size / block_size, err);
     if (ret == 0 && names_init(&fs->names) < 0)
         ret = nf_fail(err, NF_ENOMEM, "ext4: out of memory");
     if (ret == 0)
         ret = build(fs, &rest, err);
+    fs->resumed = false;
+    fs->in_place_news = true;
+    if (ret == 0 && unsettled.len)
+        ret = unsettled_load(fs, unsettled, err);
+    if (ret == 0)
+        ext4_see_clean(fs);
     if (ret == 0 || ret == NF_EFORMAT) {
         int failure = ext4_image_failure(fs, err);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bdi/ext4/shown.h"
+#include "bdi/ext4/unsettled.h"
 
 #define CHUNK (256u << 10) /* bytes in one WRITE event */
 #define SECTOR 512u
@@ -21,6 +22,9 @@ struct publish {
     uint32_t extra;  /* added to every event's flags */
     uint64_t end;    /* highest file offset written */
     bool encrypted;  /* bytes are ciphertext: only where they changed is said */
+    const struct ext4_inode *inode;
+    bool waits;      /* some of it cannot be published yet */
+    bool announce;   /* say so */
     struct nf_error *err;
 };
 
@@ -113,6 +117,26 @@ static int add_opaque(struct publish *p, uint64_t offset, uint64_t len, uint32_t
     return ret;
 }
 
+/* These bytes cannot be told yet. @anew: from now on. */
+static int wait_for(struct publish *p, uint64_t offset, uint64_t disk, uint64_t len, bool anew)
+{
+    struct ext4_fs *fs = p->fs;
+    uint64_t first = (disk - fs->ctx.offset) / fs->block_size;
+    uint64_t end = (disk + len - fs->ctx.offset + fs->block_size - 1) / fs->block_size;
+    int ret = flush(p);
+
+    if (ret == 0 && anew)
+        ret = unsettled_wrote(fs, first, end - first, p->err);
+    if (ret == 0)
+        ret = unsettled_add_file(fs, p->proto->inode, p->err);
+    if (ret == 0 && p->announce) {
+        ret = emit_write(fs, p->proto, offset, NULL, (size_t)len, NF_EV_UNSETTLED, p->err);
+        p->end = offset + len > p->end ? offset + len : p->end;
+    }
+    p->waits = true;
+    return ret;
+}
+
 static int add_readback(struct publish *p, uint64_t offset, uint64_t disk, uint64_t len)
 {
     struct ext4_fs *fs = p->fs;
@@ -134,6 +158,16 @@ static int add_readback(struct publish *p, uint64_t offset, uint64_t disk, uint6
         if (ret < 0)
             return ret;
         fs->ctx.emitter->status.readbacks++;
+        if (ret > 0 && unsettled_mode(fs) && !fs->unsettled->publishing_all) {
+            /* Newer bytes than these may be another file's. */
+            ret = wait_for(p, offset, disk, n, true);
+            if (ret < 0)
+                return ret;
+            offset += n;
+            disk += n;
+            len -= n;
+            continue;
+        }
         if (ret > 0)
             flags |= NF_EV_UNSETTLED;
         p->start = offset;
@@ -236,6 +270,49 @@ static int add_range(struct publish *p, uint64_t offset, uint64_t disk, uint64_t
     return ret;
 }
 
+/* As add_range(), but for what cannot be told yet. */
+static int add_settled(struct publish *p, uint64_t offset, uint64_t disk, uint64_t len,
+                       bool was_zero)
+{
+    struct ext4_fs *fs = p->fs;
+    uint64_t bs = fs->block_size, eof_block = p->inode->attr.size / bs;
+    int ret = 0;
+
+    if (!unsettled_mode(fs))
+        return add_range(p, offset, disk, len, was_zero);
+    while (ret == 0 && len) {
+        uint64_t block = (disk - fs->ctx.offset) / bs, in = (disk - fs->ctx.offset) % bs;
+        uint64_t blocks = (in + len + bs - 1) / bs, n;
+        enum unsettled_state state = UNSETTLED_NOT;
+        struct owner_extent own;
+        bool mine = ownermap_get(&fs->owners, block, &own) && own.owner == p->proto->inode;
+
+        blocks = own.len < blocks ? own.len : blocks;
+        if (mine)
+            state = unsettled_state(fs, p->proto->inode, p->inode, block, &blocks);
+        n = blocks * bs - in < len ? blocks * bs - in : len;
+        if (state != UNSETTLED_NOT) {
+            ret = wait_for(p, offset, disk, n, state == UNSETTLED_NEVER);
+        } else {
+            bool waited = p->waits;
+
+            p->waits = false;
+            ret = add_range(p, offset, disk, n, was_zero);
+            if (ret == 0 && mine && !p->waits) {
+                uint64_t lblk = offset / bs;
+                uint64_t keep = lblk + blocks > eof_block ? lblk + blocks - eof_block : 0;
+
+                ret = unsettled_forget(fs, block, blocks, p->err);
+                if (keep < blocks)
+                    held_forget(fs->ctx.held, fs->ctx.offset + block * bs, (blocks - keep) * bs);
+            }
+            p->waits |= waited;
+        }
+        offset += n, disk += n, len -= n;
+    }
+    return ret;
+}
+
 /* Published bytes are not kept, but for the file's last block: the next append
  * writes it again, and more of it may become readable. */
 static void forget_published(struct ext4_fs *fs, uint64_t offset, uint64_t disk, uint64_t end,
@@ -243,6 +320,9 @@ static void forget_published(struct ext4_fs *fs, uint64_t offset, uint64_t disk,
 {
     uint64_t eof_block = size / fs->block_size * fs->block_size;
 
+    /* What is not published yet must stay. */
+    if (unsettled_mode(fs))
+        return;
     offset = offset / fs->block_size * fs->block_size;
     disk = fs->ctx.offset + (disk - fs->ctx.offset) / fs->block_size * fs->block_size;
     end = end < eof_block ? end : eof_block;
@@ -288,13 +368,16 @@ static int changed_ranges(struct publish *p, const struct step_inode *si,
         if (new_data && old_data && n->pblk + (pos - n->lblk) == o->pblk + (pos - o->lblk)) {
             uint64_t from = old_size > a ? old_size : a;
 
+            /* What waits is known by whole blocks. */
+            if (unsettled_mode(fs))
+                from -= from % bs;
             if (from < b)
-                ret = add_range(p, from, disk + (from - a), b - from, true);
+                ret = add_settled(p, from, disk + (from - a), b - from, true);
             if (from < b)
                 forget_published(fs, from, disk + (from - a), b, size);
         } else if (new_data) {
             p->extra = old_data && moved_only ? NF_EV_RELOCATED : 0;
-            ret = add_range(p, a, disk, b - a, !old_data || a >= old_size);
+            ret = add_settled(p, a, disk, b - a, !old_data || a >= old_size);
             forget_published(fs, a, disk, b, size);
             if (ret == 0 && p->extra)
                 ret = flush(p);
@@ -378,7 +461,7 @@ int content_emit_step(struct ext4_fs *fs, struct step_inode *si, const struct nf
     uint64_t old_size = si->same ? si->old.attr.size : 0;
     uint64_t new_size = si->new.attr.size;
     const struct block_map *old_map = si->same ? &si->old_map : NULL;
-    struct publish p = {.fs = fs, .proto = ev, .err = err,
+    struct publish p = {.fs = fs, .proto = ev, .err = err, .inode = &si->new, .announce = true,
                         .encrypted = shown_encrypted(fs, &si->new)};
     int ret = publish_buffer(&p);
 
@@ -405,7 +488,7 @@ int content_emit_step(struct ext4_fs *fs, struct step_inode *si, const struct nf
 int content_emit_all(struct ext4_fs *fs, const struct ext4_inode *inode,
                      const struct block_map *map, const struct nf_event *ev, struct nf_error *err)
 {
-    struct publish p = {.fs = fs, .proto = ev, .err = err,
+    struct publish p = {.fs = fs, .proto = ev, .err = err, .inode = inode,
                         .encrypted = shown_encrypted(fs, inode)};
     uint64_t size = inode->attr.size;
     int ret = publish_buffer(&p);
@@ -425,6 +508,34 @@ int content_emit_all(struct ext4_fs *fs, const struct ext4_inode *inode,
     if (ret == 0)
         ret = flush(&p);
     return ret;
+}
+
+int content_emit_settled(struct ext4_fs *fs, const struct ext4_inode *inode,
+                         const struct block_map *map, const struct nf_event *ev,
+                         struct nf_error *err)
+{
+    struct publish p = {.fs = fs, .proto = ev, .err = err, .inode = inode,
+                        .encrypted = shown_encrypted(fs, inode)};
+    uint64_t size = inode->attr.size, bs = fs->block_size;
+    int ret = publish_buffer(&p);
+
+    for (size_t i = 0; ret == 0 && i < map->n; i++) {
+        const struct map_extent *e = &map->ext[i];
+        uint64_t pos = e->pblk, end = e->pblk + e->len;
+        struct owner_extent w;
+
+        while (ret == 0 && !e->unwritten && ownermap_next(&fs->unsettled->written, &pos, end, &w)) {
+            uint64_t at = (e->lblk + (w.pblk - e->pblk)) * bs;
+
+            if (w.kind == OWN_NONE || at >= size)
+                continue;
+            ret = add_settled(&p, at, fs->ctx.offset + w.pblk * bs,
+                              w.len * bs < size - at ? w.len * bs : size - at, false);
+        }
+    }
+    if (ret == 0)
+        ret = flush(&p);
+    return ret < 0 ? ret : p.waits;
 }
 
 /* The last block of a file is written whole at each append. If its former

@@ -28,6 +28,11 @@ int content_emit_all(struct ext4_fs *fs, const struct ext4_inode *inode,
                      const struct block_map *map, const struct nf_event *ev,
                      struct nf_error *err);
 
+/* What waited (unsettled.h) and can be published now. 1: some of it still waits. */
+int content_emit_settled(struct ext4_fs *fs, const struct ext4_inode *inode,
+                         const struct block_map *map, const struct nf_event *ev,
+                         struct nf_error *err);
+
 /* File data that this transaction carries in the log (data=journal). */
 int content_emit_journaled(struct ext4_fs *fs, struct step *step, struct nf_error *err);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "bdi/ext4/content.h"
+#include "bdi/ext4/crawl_private.h"
 #include "bdi/ext4/dirblock.h"
 #include "bdi/ext4/ext4.h"
 #include "bdi/ext4/extents.h"
@@ -82,7 +83,7 @@ int ext4_own_groups(struct ext4_fs *fs, uint32_t first, struct nf_error *err)
 
 /* A block has one owner. What claims it a second time is damage, or made to have
  * the same blocks read over and over: the first claim stands. */
-static bool is_free(struct ext4_fs *fs, uint64_t pblk, uint64_t len)
+bool crawl_is_free(struct ext4_fs *fs, uint64_t pblk, uint64_t len)
 {
     uint64_t pos = pblk;
     struct owner_extent now;
@@ -94,8 +95,8 @@ static bool is_free(struct ext4_fs *fs, uint64_t pblk, uint64_t len)
     return true;
 }
 
-static int crawl_dir(struct ext4_fs *fs, uint32_t ino, const struct ext4_inode *inode,
-                     const struct block_map *map, struct nf_error *err)
+int crawl_dir(struct ext4_fs *fs, uint32_t ino, const struct ext4_inode *inode,
+              const struct block_map *map, struct nf_error *err)
 {
     struct shown_form form = shown_form(fs, VIEW_OLD, ino, inode);
 
@@ -106,6 +107,7 @@ static int crawl_dir(struct ext4_fs *fs, uint32_t ino, const struct ext4_inode *
             const uint8_t *data;
             struct dirblock it;
             struct dirblock_entry e;
+            bool ahead = false;
             int ret;
 
             if (!ownermap_get(&fs->owners, block, &owner) || owner.owner != ino ||
@@ -120,6 +122,10 @@ static int crawl_dir(struct ext4_fs *fs, uint32_t ino, const struct ext4_inode *
 
                 if (e.dot || e.dotdot)
                     continue;
+                if (crawl_in_the_middle(fs) && crawl_names_nothing(fs, e.ino)) {
+                    ahead = true;
+                    continue;
+                }
                 if (e.bad_name || !ext4_inode_visible(fs, e.ino) ||
                     !ext4_inode_live(fs, VIEW_OLD, e.ino)) {
                     ext4_oddity(fs);
@@ -131,6 +137,8 @@ static int crawl_dir(struct ext4_fs *fs, uint32_t ino, const struct ext4_inode *
             }
             if (ret < 0)
                 ext4_oddity(fs);
+            else if (ahead && (ret = crawl_put_off_names(fs, block, data, form.block, err)) < 0)
+                return ret;
         }
     }
     return 0;
@@ -156,6 +164,11 @@ static int crawl_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err)
     if (ret < 0 || (visible && !ext4_has_map(&inode)))
         return ret;
     ret = block_map_read(fs, VIEW_OLD, ino, &inode, &map, err);
+    if (ret == 0 && visible && crawl_in_the_middle(fs) &&
+        !crawl_whole(fs, ino, &inode, &map)) {
+        block_map_release(&map);
+        return crawl_put_off(fs, ino, err);
+    }
     for (size_t i = 0; ret == 0 && i < map.nnodes; i++)
         ret = own(fs, map.nodes[i].pblk, 1, ino, map.nodes[i].lblk,
                   visible ? OWN_NODE : OWN_OTHER, err);
@@ -176,18 +189,16 @@ static int crawl_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err)
         /* The resize inode maps descriptor blocks that have an owner already. */
         if (ino == EXT2_RESIZE_INO)
             continue;
-        if (is_free(fs, e->pblk, e->len))
+        if (crawl_is_free(fs, e->pblk, e->len))
             ret = own(fs, e->pblk, e->len, ino, e->lblk, kind, err);
         else
             ext4_oddity(fs);
     }
-    if (ret == 0 && visible && ext4_is_dir(&inode))
+    if (ret == 0 && visible && ext4_is_dir(&inode) && !crawl_in_the_middle(fs))
         ret = crawl_dir(fs, ino, &inode, &map, err);
     block_map_release(&map);
     return ret;
 }
-
-typedef int inode_fn(struct ext4_fs *fs, uint32_t ino, struct nf_error *err);
 
 /* Of the first @n inodes of group @g: the blocks of the table that hold a live one. */
 static void prefetch_table(struct ext4_fs *fs, uint32_t g, uint32_t n)
@@ -211,7 +222,7 @@ static void prefetch_table(struct ext4_fs *fs, uint32_t g, uint32_t n)
     picture_prefetch(&fs->pic, table + from, to - from);
 }
 
-static int for_each_inode(struct ext4_fs *fs, inode_fn *fn, struct nf_error *err)
+int crawl_each(struct ext4_fs *fs, crawl_fn *fn, struct nf_error *err)
 {
     int ret = 0;
 
@@ -237,7 +248,11 @@ int ext4_crawl(struct ext4_fs *fs, struct nf_error *err)
 {
     int ret = ext4_own_groups(fs, 0, err);
 
-    return ret < 0 ? ret : for_each_inode(fs, crawl_inode, err);
+    if (ret == 0)
+        ret = crawl_each(fs, crawl_inode, err);
+    if (ret == 0 && crawl_in_the_middle(fs))
+        ret = crawl_middle(fs, err);
+    return ret;
 }
 
 /* The names of an inode that its ENTRY had no room for. */
@@ -328,5 +343,5 @@ int ext4_snapshot(struct ext4_fs *fs, struct nf_error *err)
 {
     fs->txn = 0;
     fs->index = 0;
-    return for_each_inode(fs, snapshot_inode, err);
+    return crawl_each(fs, snapshot_inode, err);
 }

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "bdi/ext4/dirblock.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "common/error.h"
 
 #define DE_HEADER 8u     /* inode, rec_len, name_len, file_type */
@@ -124,4 +127,83 @@ bool dirblock_at(const uint8_t *data, uint32_t size, struct dirblock_form form, 
         pos += len;
     }
     return false;
+}
+
+static uint32_t entry_length(const struct dirblock_entry *e, struct dirblock_form form)
+{
+    return padded(DE_HEADER + (uint32_t)e->name.len) +
+           (form.hashed && !e->dot && !e->dotdot ? DE_HASHES : 0);
+}
+
+static bool has_entry(const uint8_t *data, uint32_t size, struct dirblock_form form,
+                      const struct dirblock_entry *wanted)
+{
+    struct dirblock it;
+    struct dirblock_entry e;
+
+    dirblock_begin(&it, data, size, form);
+    while (data && dirblock_next(&it, &e) > 0) {
+        if (e.ino == wanted->ino && nf_bytes_equal(e.name, wanted->name))
+            return true;
+    }
+    return false;
+}
+
+static int by_offset(const void *a, const void *b)
+{
+    const struct dirblock_entry *x = a, *y = b;
+
+    return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+bool dirblock_mix(const uint8_t *old, const uint8_t *new, uint8_t *out, uint32_t size,
+                  struct dirblock_form form, bool (*waits)(void *opaque, uint32_t ino), void *opaque)
+{
+    size_t max = 2 * (size_t)(size / DE_MIN), n = 0;
+    struct dirblock_entry *list = size < BIG_BLOCK ? calloc(max, sizeof(*list)) : NULL;
+    uint32_t end = 0;
+    bool ok = list != NULL;
+
+    for (int side = 0; ok && side < 2; side++) {
+        const uint8_t *mine = side ? new : old, *theirs = side ? old : new;
+        struct dirblock it;
+        struct dirblock_entry e;
+        int ret = 0;
+
+        dirblock_begin(&it, mine, size, form);
+        while (mine && (ret = dirblock_next(&it, &e)) > 0) {
+            bool changed = !e.dot && !e.dotdot && waits(opaque, e.ino) &&
+                           !has_entry(theirs, size, form, &e);
+
+            if (changed == !side)
+                list[n++] = e;
+        }
+        ok = ret == 0;
+    }
+    if (ok && n)
+        qsort(list, n, sizeof(*list), by_offset);
+    memset(out, 0, size);
+    /* An empty entry stands for what is free at the start. */
+    if (ok && (n == 0 || list[0].offset > 0)) {
+        uint32_t len = n ? list[0].offset : size;
+
+        ok = len >= DE_MIN;
+        nf_put_le16(out + 4, (uint16_t)len);
+        end = len;
+    }
+    for (size_t i = 0; ok && i < n; i++) {
+        const struct dirblock_entry *e = &list[i];
+        uint32_t next = i + 1 < n ? list[i + 1].offset : size;
+        uint8_t *de = out + e->offset;
+
+        ok = e->offset >= end && next - e->offset >= entry_length(e, form) && next > e->offset &&
+             next - e->offset >= DE_MIN;
+        if (!ok)
+            break;
+        memcpy(de, e->name.data - DE_HEADER, entry_length(e, form));
+        nf_put_le16(de + 4, (uint16_t)(next - e->offset));
+        end = e->offset + entry_length(e, form);
+    }
+    free(list);
+    return ok;
 }

@@ -53,4 +53,14 @@ int dirblock_next(struct dirblock *it, struct dirblock_entry *out);
 bool dirblock_at(const uint8_t *data, uint32_t size, struct dirblock_form form,
                  uint16_t offset, struct dirblock_entry *out);
 
+/*
+ * A block of @size bytes in @out whose chain has @new's entries but those that
+ * are new and name an inode that @waits, and @old's that are gone and name one
+ * that @waits; @old may be null. Entries keep their offsets, only the chain is
+ * made anew: index nodes and checksums are not kept. False if the entries do not
+ * fit beside each other, or a side is broken.
+ */
+bool dirblock_mix(const uint8_t *old, const uint8_t *new, uint8_t *out, uint32_t size,
+                  struct dirblock_form form, bool (*waits)(void *opaque, uint32_t ino), void *opaque);
+
 #endif

@@ -10,7 +10,10 @@
 #include "bdi/ext4/content.h"
 #include "bdi/ext4/extents.h"
 #include "bdi/ext4/inode.h"
+#include "bdi/ext4/judge.h"
 #include "bdi/ext4/step.h"
+#include "bdi/ext4/unsettled.h"
+#include "common/bytes.h"
 
 /* Copies of blocks changed in place that may wait for a barrier. */
 #define STAGED_MAX (64u << 20)
@@ -55,6 +58,10 @@ static void drop_reading(struct ext4_fs *fs)
     names_release(&fs->names);
     xattr_owners_release(&fs->xattr_owners);
     picture_drop_overlay(&fs->pic);
+    unsettled_release(fs);
+    free(fs->waiting);
+    fs->waiting = NULL;
+    fs->nwaiting = 0;
     free(fs->desc_blocks);
     fs->desc_blocks = NULL;
     fs->ndesc_blocks = 0;
@@ -101,18 +108,26 @@ static bool tracked(void *opaque, uint64_t block)
     return ownermap_get(&fs->owners, block, &owner) && is_metadata(owner.kind);
 }
 
-/* What was changed in place, outside the journal, becomes a step of its own. */
-static int in_place_step(struct ext4_fs *fs, struct nf_error *err)
+/* What was changed in place, outside the journal, becomes a step of its own, as far
+ * as it is consistent; all of it if @all. */
+static int in_place_step(struct ext4_fs *fs, bool all, struct nf_error *err)
 {
+    bool forced = false;
     int ret;
 
     if (!fs->pic.staged.used || (fs->worked_on && fs->pic.staged_bytes <= STAGED_MAX))
         return 0;
     if (fs->reshaped && !fs->worked_on)
         return ext4_end(fs, FS_CHANGED, "its content was moved", err);
+    fs->in_place_news = false;
     fs->txn = 0;
-    fs->step_flags = NF_EV_UNORDERED;
-    ret = step_run(fs, false, err);
+    ext4_see_clean(fs);
+    ret = judge_run(fs, all, &forced, err);
+    if (ret < 0 || fs->gone)
+        return ret;
+    fs->step_flags = forced ? NF_EV_UNORDERED : 0;
+    if (ret == 0)
+        ret = step_run(fs, false, err);
     fs->step_flags = 0;
     return ret;
 }
@@ -125,12 +140,16 @@ static int run_commits(struct ext4_fs *fs, struct nf_error *err)
     while (!fs->gone && (ret = journal_next(&fs->journal, &txn, err)) != 0) {
         if (ret < 0)
             return ret;
-        ret = in_place_step(fs, err);
+        ret = in_place_step(fs, true, err);
         if (ret == 0 && !fs->gone)
             ret = picture_stage_txn(&fs->pic, &txn, err);
         if (ret == 0 && !fs->gone) {
             fs->txn = txn.tid;
             ret = step_run(fs, true, err);
+        }
+        if (ret == 0 && !fs->gone && unsettled_mode(fs)) {
+            unsettled_committed(fs);
+            ret = unsettled_publish(fs, false, err);
         }
         if (ret < 0)
             return ret;
@@ -154,6 +173,7 @@ static int reload_journal(struct ext4_fs *fs, struct nf_error *err)
         ret = picture_retire(&fs->pic, 0, true, tracked, fs, err);
     else if (what == JOURNAL_RESTART)
         ret = picture_retire(&fs->pic, fs->journal.tail_tid, false, tracked, fs, err);
+    fs->in_place_news |= fs->pic.staged.used != 0;
     return ret < 0 ? ret : run_commits(fs, err);
 }
 
@@ -180,6 +200,12 @@ static int write_metadata(struct ext4_fs *fs, const struct owner_extent *owner, 
     const uint8_t *home;
     int ret;
 
+    if (unsettled_mode(fs) && !fs->journal_open) {
+        ret = owner->kind == OWN_ITABLE ? unsettled_wrote_table(fs, block, err)
+                                        : unsettled_wrote(fs, block, 1, err);
+        if (ret < 0)
+            return ret;
+    }
     if (e) {
         /* Only home changes: the picture is the log's copy until it retires. */
         const uint8_t *copy;
@@ -195,7 +221,7 @@ static int write_metadata(struct ext4_fs *fs, const struct owner_extent *owner, 
     if (!picture_present(&fs->pic, block)) {
         /* Never read: nothing in the picture depends on what was there. A
          * table being zeroed by lazy initialisation is the common case. */
-        if (!data)
+        if (!data || (len == fs->block_size && nf_is_zero(data, len)))
             return 0;
     } else {
         home = picture_home(&fs->pic, block, err);
@@ -207,8 +233,12 @@ static int write_metadata(struct ext4_fs *fs, const struct owner_extent *owner, 
         ret = picture_write_home(&fs->pic, block, in, len, data, err);
     if (ret == 0 && super)
         ret = ext4_super_written(fs, err);
-    if (ret == 0 && !fs->gone && fs->pic.staged_bytes > STAGED_MAX)
-        ret = in_place_step(fs, err);
+    fs->in_place_news = true;
+    if (ret == 0 && !fs->gone && fs->pic.staged_bytes > STAGED_MAX) {
+        ret = in_place_step(fs, false, err);
+        if (ret == 0 && !fs->gone && fs->pic.staged_bytes > STAGED_MAX / 2)
+            ret = in_place_step(fs, true, err);
+    }
     return ret;
 }
 
@@ -263,6 +293,28 @@ static int overwrite(struct ext4_fs *fs, const struct owner_extent *run, uint64_
     return 0;
 }
 
+/* Data, or what may become some. */
+static int write_data(struct ext4_fs *fs, const struct owner_extent *run, uint64_t offset,
+                      uint64_t len, const uint8_t *data, struct nf_error *err)
+{
+    uint32_t bs = fs->block_size;
+    int ret;
+
+    if (!unsettled_mode(fs)) {
+        if (run->kind == OWN_DATA)
+            return overwrite(fs, run, offset, len, data, err);
+        hold(fs, offset, len, data);
+        return 0;
+    }
+    hold(fs, offset, len, data);
+    ret = unsettled_wrote(fs, offset / bs, (offset + len - 1) / bs - offset / bs + 1, err);
+    if (ret == 0 && run->kind == OWN_DATA)
+        ret = unsettled_add_file(fs, run->owner, err);
+    /* What an inode that waits calls its metadata was read already. */
+    fs->in_place_news |= fs->nwaiting > 0;
+    return ret < 0 ? ret : picture_follow(&fs->pic, offset, len, data, err);
+}
+
 /* [offset, +len) lies in @run: one owner, or nobody. */
 static int write_run(struct ext4_fs *fs, const struct owner_extent *run, uint64_t offset,
                      uint64_t len, const uint8_t *data, struct nf_error *err)
@@ -273,12 +325,8 @@ static int write_run(struct ext4_fs *fs, const struct owner_extent *run, uint64_
 
     if (run->kind == OWN_OTHER)
         return write_aside(fs, offset, len, data, err);
-    if (whole && !fs->pic.overlay.used) {
-        if (run->kind == OWN_DATA)
-            return overwrite(fs, run, offset, len, data, err);
-        hold(fs, offset, len, data);
-        return 0;
-    }
+    if (whole && !fs->pic.overlay.used)
+        return write_data(fs, run, offset, len, data, err);
     while (ret == 0 && len && !fs->gone) {
         uint32_t in = (uint32_t)(offset % bs);
         uint32_t n = bs - in < len ? bs - in : (uint32_t)len;
@@ -289,10 +337,8 @@ static int write_run(struct ext4_fs *fs, const struct owner_extent *run, uint64_
 
         if (e)
             ret = write_checkpoint(fs, e, in, n, data, err);
-        else if (run->kind == OWN_DATA)
-            ret = overwrite(fs, &one, offset, n, data, err);
         else if (whole)
-            hold(fs, offset, n, data);
+            ret = write_data(fs, &one, offset, n, data, err);
         else if (run->kind == OWN_JOURNAL)
             ret = write_log(fs, one.pblk, one.logical, in, n, data, err);
         else
@@ -348,12 +394,34 @@ static int unknown(void *opaque, uint64_t offset, uint64_t len, struct nf_error 
     return 0;
 }
 
-static int barrier(void *opaque, struct nf_error *err)
+/* Has something that waits done so for long enough? */
+static bool overdue(const struct ext4_fs *fs)
+{
+    for (size_t i = 0; i < fs->nwaiting; i++) {
+        if (fs->ctx.emitter->time_ns - fs->waiting[i].since_ns >= JUDGE_WAIT_NS)
+            return true;
+    }
+    return false;
+}
+
+static int barrier(void *opaque, bool end, struct nf_error *err)
+{
+    struct ext4_fs *fs = opaque;
+    int ret = 0;
+
+    if (!fs->gone && (fs->in_place_news || end || overdue(fs)))
+        ret = in_place_step(fs, end, err);
+    if (ret == 0 && !fs->gone && unsettled_mode(fs))
+        ret = unsettled_publish(fs, end || fs->clean, err);
+    return ret < 0 ? ret : ext4_image_failure(fs, err);
+}
+
+static void get_status(const void *opaque, struct bdi_status *st)
 {
     const struct ext4_fs *fs = opaque;
-    int ret = fs->gone ? 0 : in_place_step(opaque, err);
 
-    return ret < 0 ? ret : ext4_image_failure(opaque, err);
+    st->waiting += fs->nwaiting;
+    st->waiting_content += unsettled_files(fs);
 }
 
 static int resize(void *opaque, uint64_t size, struct nf_error *err)
@@ -403,6 +471,7 @@ const struct fs_driver ext4_driver = {
     .unknown = unknown,
     .barrier = barrier,
     .resize = resize,
+    .status = get_status,
     .gone = gone,
     .retire = ext4_retire,
     .describe = describe,

@@ -17,6 +17,14 @@
 #define EXT4_MAX_PATHS 16   /* names of one inode that an event carries */
 #define EXT4_PATH_MAX 65536 /* longer paths are cut and flagged */
 
+/* An inode whose changes in place wait: see judge.h. */
+struct ext4_waiting {
+    uint32_t ino;
+    int64_t since_ns;
+};
+
+struct unsettled;
+
 struct ext4_fs {
     struct fs_context ctx;
     struct picture pic;
@@ -49,6 +57,15 @@ struct ext4_fs {
     bool worked_on; /* by resize2fs, which says so: what is in place is half done... */
     bool reshaped;  /* ...and content was seen to move */
     bool quiet; /* emit nothing: reading what a snapshot will */
+    struct unsettled *unsettled; /* unsettled.h; null: content is exact at each commit */
+
+    bool in_place_news;  /* something was, that may let a step close */
+    bool resumed;        /* being read from the shadow: what was told stays */
+    bool clean;          /* no journal, and not mounted for writing */
+    struct ext4_waiting *waiting; /* by ino; owned */
+    size_t nwaiting;
+    uint32_t *name_counts; /* crawl_middle.c's, while it runs: by inode */
+    bool misnamed;         /* crawl_middle.c's */
 
     /* The step being emitted. */
     uint32_t txn;
@@ -59,6 +76,9 @@ struct ext4_fs {
 
 /* Raw inode of @ino in @view: inode_size bytes, borrowed; null if it cannot be. */
 const uint8_t *ext4_inode_raw(struct ext4_fs *fs, enum view view, uint32_t ino);
+
+/* The block of the table that @ino is in; false if there is none. */
+bool ext4_inode_block(struct ext4_fs *fs, enum view view, uint32_t ino, uint64_t *block);
 
 /* Is @ino in use in @view: by bitmap, group flags and itable_unused. */
 bool ext4_inode_live(struct ext4_fs *fs, enum view view, uint32_t ino);
@@ -118,5 +138,7 @@ int ext4_super_step(struct ext4_fs *fs, bool *grown, struct nf_error *err);
 /* A staged block of group descriptors: do tables that were there move? */
 bool ext4_tables_moved(const struct ext4_fs *fs, uint32_t index, const uint8_t *old,
                        const uint8_t *new);
+/* Without a journal the superblock says whether somebody writes: fs->clean. */
+void ext4_see_clean(struct ext4_fs *fs);
 
 #endif

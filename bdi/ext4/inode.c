@@ -149,22 +149,31 @@ uint64_t ext4_group_itable(const struct ext4_fs *fs, const uint8_t *desc)
     return desc_block(fs, desc, 0x08, 0x28);
 }
 
-const uint8_t *ext4_inode_raw(struct ext4_fs *fs, enum view view, uint32_t ino)
+bool ext4_inode_block(struct ext4_fs *fs, enum view view, uint32_t ino, uint64_t *block)
 {
-    uint32_t group, index;
-    const uint8_t *desc, *block;
-    uint64_t pos;
+    uint64_t pos = (uint64_t)((ino - 1) % fs->inodes_per_group) * fs->inode_size;
+    const uint8_t *desc;
 
     if (ino == 0 || ino > fs->inodes)
-        return NULL;
-    group = (ino - 1) / fs->inodes_per_group;
-    index = (ino - 1) % fs->inodes_per_group;
-    desc = ext4_group_desc(fs, view, group);
+        return false;
+    desc = ext4_group_desc(fs, view, (ino - 1) / fs->inodes_per_group);
     if (!desc)
+        return false;
+    *block = ext4_group_itable(fs, desc) + pos / fs->block_size;
+    return true;
+}
+
+const uint8_t *ext4_inode_raw(struct ext4_fs *fs, enum view view, uint32_t ino)
+{
+    const uint8_t *data;
+    uint64_t block;
+
+    if (!ext4_inode_block(fs, view, ino, &block))
         return NULL;
-    pos = (uint64_t)index * fs->inode_size;
-    block = picture_block(&fs->pic, view, ext4_group_itable(fs, desc) + pos / fs->block_size, NULL);
-    return block ? block + pos % fs->block_size : NULL;
+    data = picture_block(&fs->pic, view, block, NULL);
+    return data ? data + (uint64_t)((ino - 1) % fs->inodes_per_group) * fs->inode_size %
+                             fs->block_size
+                : NULL;
 }
 
 /* Inodes of the group of @desc from the first on that may be in use. */

@@ -78,6 +78,11 @@ static struct slot *slot_find(struct links *l, uint64_t dir, struct nf_bytes nam
     return s;
 }
 
+bool links_knows(struct links *l, uint64_t dir, struct nf_bytes name)
+{
+    return slot_find(l, dir, name) != NULL;
+}
+
 struct slot *links_slot(struct links *l, uint64_t dir, struct nf_bytes name, bool copy)
 {
     struct slot *s = slot_find(l, dir, name);

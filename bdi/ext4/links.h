@@ -31,6 +31,9 @@ void links_free(struct links *l);
 int links_saw(struct links *l, bool new_side, uint64_t dir, struct nf_bytes name, bool copy,
               const struct name_ref *ref);
 
+/* Was an entry of that name seen, on any side? */
+bool links_knows(struct links *l, uint64_t dir, struct nf_bytes name);
+
 /* All entries are in: pair them and take the removed names from the index. */
 int links_pair(struct links *l, struct nf_error *err);
 

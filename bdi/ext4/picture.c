@@ -72,6 +72,7 @@ static void entry_free(struct overlay_entry *e)
 static void staged_free(struct staged *s)
 {
     free(s->old_copy);
+    free(s->mixed);
     entry_free(s->entry);
     free(s);
 }
@@ -156,6 +157,27 @@ int picture_drop_home(struct picture *p, uint64_t block, struct nf_error *err)
     return shadow_drop(p->ctx->shadow, disk_offset(p, block), p->block_size, err);
 }
 
+/* Bytes seen written before anybody knew that they are metadata are exactly those
+ * of this moment; the image's may be newer. */
+static bool from_held(struct picture *p, uint64_t offset, uint8_t *to)
+{
+    uint32_t done = 0;
+
+    while (p->ctx->held && done < p->block_size) {
+        struct held_run run;
+
+        held_lookup(p->ctx->held, offset + done, p->block_size - done, &run);
+        if (run.state == HELD_UNKNOWN)
+            return false;
+        if (run.state == HELD_BYTES)
+            memcpy(to + done, run.data, run.length);
+        else
+            memset(to + done, 0, run.length);
+        done += (uint32_t)run.length;
+    }
+    return done == p->block_size;
+}
+
 /* Read one block of the image into its place at @at. */
 static const uint8_t *fetch(struct picture *p, uint64_t block, uint8_t *at, struct nf_error *err)
 {
@@ -163,14 +185,15 @@ static const uint8_t *fetch(struct picture *p, uint64_t block, uint8_t *at, stru
     int ret;
 
     ret = shadow_touch(p->ctx->shadow, disk_offset(p, block), p->block_size, &failure);
-    if (ret == 0)
+    if (ret == 0 && !from_held(p, disk_offset(p, block), at)) {
         ret = p->ctx->img->read(p->ctx->img, disk_offset(p, block), at, p->block_size, &failure);
+        p->ctx->emitter->status.fetched++;
+    }
     if (ret < 0) {
         p->failure = failure;
         nf_fail(err, failure.code, "%s", failure.text);
         return NULL;
     }
-    p->ctx->emitter->status.fetched++;
     if (ret > 0 && p->attaching) {
         p->moved = true;
         return at;
@@ -393,33 +416,83 @@ int picture_stage_txn(struct picture *p, const struct journal_txn *txn, struct n
 int picture_stage_in_place(struct picture *p, uint64_t block, struct nf_error *err)
 {
     struct staged *s;
-    const uint8_t *home;
 
     if (u64map_get(&p->staged, block))
         return 0; /* the oldest content is already kept */
-    home = picture_home(p, block, err);
-    s = home ? stage(p, block, err) : NULL;
+    s = stage(p, block, err);
     if (!s)
-        return err ? err->code : NF_EIO;
-    s->old_copy = malloc(p->block_size);
+        return err ? err->code : NF_ENOMEM;
+    /* What was never read has nothing in it that was in use. */
+    s->old_copy = calloc(1, p->block_size);
     if (!s->old_copy)
         return nf_fail(err, NF_ENOMEM, "staging a step: out of memory");
-    memcpy(s->old_copy, home, p->block_size);
+    s->new = p->home + block * p->block_size;
+    if (picture_present(p, block))
+        memcpy(s->old_copy, s->new, p->block_size);
     p->staged_bytes += p->block_size;
     s->old = s->old_copy;
-    s->new = home;
     return 0;
+}
+
+struct staged *picture_stage_unchanged(struct picture *p, uint64_t block, struct nf_error *err)
+{
+    return picture_stage_in_place(p, block, err) < 0 ? NULL : u64map_get(&p->staged, block);
+}
+
+int picture_stage_behind(struct picture *p, uint64_t block, uint8_t *behind, struct nf_error *err)
+{
+    int ret = picture_stage_in_place(p, block, err);
+    struct staged *s = ret == 0 ? u64map_get(&p->staged, block) : NULL;
+
+    if (!s) {
+        free(behind);
+        return ret;
+    }
+    free(s->old_copy);
+    s->old = s->old_copy = behind;
+    return 0;
+}
+
+void picture_stage_mixed(struct staged *s, uint8_t *mixed)
+{
+    free(s->mixed);
+    s->mixed = mixed;
+    s->new = mixed ? mixed : s->old;
+    s->waits = true;
+}
+
+/* A part of @s, or nothing, became the picture: the rest of home still waits. */
+static void keep_waiting(struct picture *p, struct staged *s)
+{
+    if (s->mixed) {
+        free(s->old_copy);
+        s->old = s->old_copy = s->mixed;
+        s->mixed = NULL;
+    }
+    s->new = p->home + s->fsblock * p->block_size;
+    s->waits = false;
+    p->staged_bytes += p->block_size;
 }
 
 int picture_settle(struct picture *p, struct nf_error *err)
 {
-    size_t pos = 0;
+    struct staged **waiting = NULL;
+    size_t pos = 0, n = 0;
     void *v;
     int ret = 0;
 
+    if (p->staged.used) {
+        waiting = malloc(p->staged.used * sizeof(struct staged *));
+        if (!waiting)
+            return nf_fail(err, NF_ENOMEM, "step: out of memory");
+    }
     while (u64map_next(&p->staged, &pos, NULL, &v)) {
         struct staged *s = v;
 
+        if (s->waits) {
+            waiting[n++] = s;
+            continue;
+        }
         if (s->entry) {
             entry_free(u64map_remove(&p->overlay, s->fsblock));
             if (u64map_put(&p->overlay, s->fsblock, s->entry) < 0)
@@ -433,6 +506,15 @@ int picture_settle(struct picture *p, struct nf_error *err)
     }
     u64map_clear(&p->staged);
     p->staged_bytes = 0;
+    for (size_t i = 0; i < n; i++) {
+        keep_waiting(p, waiting[i]);
+        /* The table was larger a moment ago: this cannot fail. */
+        if (u64map_put(&p->staged, waiting[i]->fsblock, waiting[i]) < 0) {
+            staged_free(waiting[i]);
+            ret = nf_fail(err, NF_ENOMEM, "step: out of memory");
+        }
+    }
+    free(waiting);
     return ret;
 }
 

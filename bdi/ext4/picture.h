@@ -48,8 +48,10 @@ struct staged {
     uint64_t fsblock;
     const uint8_t *old, *new;      /* one block each; old may be null: unknown before */
     uint8_t *old_copy;             /* owned, if old is not elsewhere */
+    uint8_t *mixed;                /* owned: new side, if only a part of home is taken yet */
     struct overlay_entry *entry;   /* owned until it enters the overlay; null: in place */
     bool revoked;                  /* overlay copy cancelled: back to home */
+    bool waits;                    /* stays staged after this step: new is not all of home */
 };
 
 struct picture {
@@ -121,6 +123,16 @@ struct overlay_entry *picture_overlay(const struct picture *p, uint64_t block);
 int picture_stage_txn(struct picture *p, const struct journal_txn *txn, struct nf_error *err);
 /* Stage one block about to be changed in place; call before changing home. */
 int picture_stage_in_place(struct picture *p, uint64_t block, struct nf_error *err);
+/* What a block staged in place is to be after this step, where that is not home:
+ * @mixed (owned from here on), or the old side if it is null. The block then
+ * stays staged: home is not the picture yet. */
+void picture_stage_mixed(struct staged *s, uint8_t *mixed);
+/* Stage a block that is not changed, to give it a mixed side. Null: no memory. */
+struct staged *picture_stage_unchanged(struct picture *p, uint64_t block, struct nf_error *err);
+/* Before there is a step: the picture of a block is @behind (owned from here on), of
+ * which home is ahead. */
+int picture_stage_behind(struct picture *p, uint64_t block, uint8_t *behind,
+                         struct nf_error *err);
 /* The step is done: the new side becomes the picture. */
 int picture_settle(struct picture *p, struct nf_error *err);
 

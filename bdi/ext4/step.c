@@ -60,6 +60,31 @@ static int touch_bitmap(struct ext4_fs *fs, struct step *step, const struct owne
     return 0;
 }
 
+/* Without a journal, the descriptor that says how much of a table is in use can come
+ * after the inodes and their bitmap. */
+static int touch_used(struct ext4_fs *fs, struct step *step, const struct owner_extent *owner,
+                      struct nf_error *err)
+{
+    uint32_t per = fs->block_size / fs->desc_size;
+
+    if (fs->journal_open || owner->logical >= fs->ndesc_blocks ||
+        fs->desc_blocks[owner->logical] != owner->pblk)
+        return 0;
+    for (uint32_t g = owner->logical * per; g < fs->groups && g < (owner->logical + 1) * per; g++) {
+        uint32_t before = ext4_group_inodes_used(fs, VIEW_OLD, g);
+        uint32_t after = ext4_group_inodes_used(fs, VIEW_NEW, g);
+
+        for (uint32_t i = before; i < after; i++) {
+            uint64_t ino = (uint64_t)g * fs->inodes_per_group + i + 1;
+
+            if (ino <= fs->inodes && ext4_inode_visible(fs, (uint32_t)ino) &&
+                ext4_inode_live(fs, VIEW_NEW, (uint32_t)ino) && !touch(step, (uint32_t)ino, err))
+                return NF_ENOMEM;
+        }
+    }
+    return 0;
+}
+
 static int by_block(const void *a, const void *b)
 {
     const struct staged *x = *(const struct staged *const *)a;
@@ -152,6 +177,7 @@ static int gather(struct ext4_fs *fs, struct step *step, struct nf_error *err)
                 return err ? err->code : NF_EIO;
             if (ext4_tables_moved(fs, owner.logical, old, s->new))
                 return ext4_end(fs, FS_CHANGED, "its tables were moved", err);
+            ret = touch_used(fs, step, &owner, err);
         }
         if (owner.kind == OWN_XATTR) {
             old = picture_block(&fs->pic, VIEW_OLD, s->fsblock, err);
@@ -329,7 +355,7 @@ static int emit_inodes(struct ext4_fs *fs, struct step *step, struct nf_error *e
     return ret;
 }
 
-static void step_release(struct step *step)
+void step_release(struct step *step)
 {
     size_t pos = 0;
     void *v;
@@ -348,6 +374,16 @@ static void step_release(struct step *step)
     free(step->blocks);
 }
 
+int step_begin(struct ext4_fs *fs, struct step *step, struct nf_error *err)
+{
+    int ret;
+
+    memset(step, 0, sizeof(*step));
+    u64map_init(&step->touched);
+    ret = gather(fs, step, err);
+    return ret < 0 || fs->gone ? ret : load(fs, step, err);
+}
+
 int step_run(struct ext4_fs *fs, bool commit, struct nf_error *err)
 {
     struct step step = {0};
@@ -355,15 +391,12 @@ int step_run(struct ext4_fs *fs, bool commit, struct nf_error *err)
     bool grown = false;
     int ret;
 
-    u64map_init(&step.touched);
     fs->index = 0;
     ret = ext4_super_step(fs, &grown, err);
     if (ret == 0 && !fs->gone)
-        ret = gather(fs, &step, err);
+        ret = step_begin(fs, &step, err);
     if (fs->gone)
         goto out;
-    if (ret == 0)
-        ret = load(fs, &step, err);
     if (ret < 0)
         goto out;
     links = links_new(fs, &step);

@@ -2,6 +2,8 @@
 /* Which directory entries a step took away and added. */
 #include "bdi/ext4/step_private.h"
 
+#include <stdlib.h>
+
 #include "bdi/ext4/dirblock.h"
 
 static int see_entry(struct ext4_fs *fs, struct links *links, bool new_side,
@@ -99,9 +101,7 @@ static int see_both(struct ext4_fs *fs, struct step *step, struct links *links,
     return ret < 0 ? nf_fail(err, NF_ENOMEM, "directory %u: out of memory", dir->ino) : 0;
 }
 
-/* Is file block @lblk of the directory in @block on both sides? Where the map
- * differs, what is not in the difference is. */
-static bool stayed(const struct step_inode *si, uint32_t lblk, uint64_t block)
+bool step_stayed(const struct step_inode *si, uint32_t lblk, uint64_t block)
 {
     const struct map_extent *o, *n;
 
@@ -138,7 +138,7 @@ static int see_dir(struct ext4_fs *fs, struct links *links, struct step_inode *s
             if (map_extent_same(e))
                 continue;
             for (uint32_t j = 0; j < e->len; j++) {
-                if (si->same && !si->reformed && stayed(si, e->lblk + j, e->pblk + j))
+                if (si->same && !si->reformed && step_stayed(si, e->lblk + j, e->pblk + j))
                     continue;
                 if (*left == 0) {
                     ext4_oddity(fs);
@@ -152,6 +152,30 @@ static int see_dir(struct ext4_fs *fs, struct links *links, struct step_inode *s
         }
     }
     return ret;
+}
+
+/* Without a journal, an inode can be written long after the name that it has now
+ * replaced another's: then no block of the directory says so. */
+static int see_names_kept(struct ext4_fs *fs, struct links *links, const struct step_inode *si,
+                          struct nf_error *err)
+{
+    struct name_ref *refs;
+    size_t n;
+    int ret = paths_all_refs(fs, si->ino, &refs, &n);
+
+    for (size_t i = 0; ret == 0 && i < n; i++) {
+        uint8_t buf[SHOWN_NAME_MAX];
+        struct nf_bytes name;
+
+        if (!paths_ref_name(fs, &refs[i], buf, &name) ||
+            links_knows(links, refs[i].parent, name))
+            continue;
+        ret = links_saw(links, false, refs[i].parent, name, true, &refs[i]);
+        if (ret == 0)
+            ret = links_saw(links, true, refs[i].parent, name, true, &refs[i]);
+    }
+    free(refs);
+    return ret < 0 ? nf_fail(err, ret, "names of inode %u: out of memory", si->ino) : 0;
 }
 
 int step_see_dirs(struct ext4_fs *fs, struct step *step, struct links *links,
@@ -172,10 +196,16 @@ int step_see_dirs(struct ext4_fs *fs, struct step *step, struct links *links,
             continue;
         si = u64map_get(&step->touched, owner.owner);
         if (!si || !si->same || si->reformed || !ext4_is_dir(&si->new) ||
-            !stayed(si, owner.logical, step->blocks[i]->fsblock))
+            !step_stayed(si, owner.logical, step->blocks[i]->fsblock))
             continue;
         form = shown_form(fs, VIEW_NEW, si->ino, &si->new);
         ret = see_both(fs, step, links, si, &form, step->blocks[i]->fsblock, err);
+    }
+    for (size_t i = 0; ret == 0 && i < step->n; i++) {
+        const struct step_inode *si = step->order[i];
+
+        if (si->old_live && si->new_live && !si->same)
+            ret = see_names_kept(fs, links, si, err);
     }
     return ret;
 }

@@ -2,6 +2,8 @@
 /* What a step means for the owner map, and for what was kept of freed blocks. */
 #include "bdi/ext4/step_private.h"
 
+#include "bdi/ext4/unsettled.h"
+
 static enum owner_kind data_kind(const struct ext4_inode *inode, const struct map_extent *e)
 {
     if (ext4_is_dir(inode))
@@ -102,6 +104,8 @@ static int drop_freed(struct ownermap *m, const struct owner_extent *e, struct e
          * commit converts. */
         if (now.kind == OWN_NONE || (now.kind == OWN_UNWRITTEN && e->kind != OWN_UNWRITTEN))
             held_forget(fs->ctx.held, fs->ctx.offset + now.pblk * bs, now.len * bs);
+        if (now.kind == OWN_NONE && unsettled_mode(fs))
+            unsettled_forget(fs, now.pblk, now.len, NULL);
         if (e->kind == OWN_DATA || e->kind == OWN_UNWRITTEN)
             continue;
         if (now.kind != OWN_NONE && now.kind != OWN_DATA && now.kind != OWN_UNWRITTEN)

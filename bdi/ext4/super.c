@@ -79,9 +79,7 @@ static int check_features(const struct ext2_super_block *sb, struct nf_error *er
 {
     uint32_t odd;
 
-    if (!(sb->s_feature_compat & EXT3_FEATURE_COMPAT_HAS_JOURNAL))
-        return nf_fail(err, NF_EUNSUPPORTED, "ext4 without a journal is not followed");
-    if (sb->s_journal_inum == 0)
+    if ((sb->s_feature_compat & EXT3_FEATURE_COMPAT_HAS_JOURNAL) && sb->s_journal_inum == 0)
         return nf_fail(err, NF_EUNSUPPORTED, "an external journal is not followed");
     odd = sb->s_feature_incompat & ~(uint32_t)INCOMPAT_OK;
     if (odd)
@@ -140,7 +138,7 @@ int ext4_read_geometry(struct ext4_fs *fs, struct nf_error *err)
         fs->groups_before = fs->groups;
     fs->desc_size = EXT2_DESC_SIZE(sb);
     fs->first_ino = EXT2_FIRST_INO(sb);
-    fs->journal_ino = sb->s_journal_inum;
+    fs->journal_ino = ext2fs_has_feature_journal(sb) ? sb->s_journal_inum : 0;
     fs->orphan_file_ino =
         ext2fs_has_feature_orphan_file(sb) ? sb->s_orphan_file_inum : 0;
     fs->filetype = (sb->s_feature_incompat & EXT2_FEATURE_INCOMPAT_FILETYPE) != 0;
@@ -351,6 +349,14 @@ static int grow(struct ext4_fs *fs, struct nf_error *err)
     if (ret == 0)
         ret = ext4_own_groups(fs, groups ? groups - 1 : 0, err);
     return ret;
+}
+
+void ext4_see_clean(struct ext4_fs *fs)
+{
+    const uint8_t *sb = picture_home(&fs->pic, 1024 / fs->block_size, NULL);
+
+    fs->clean = !fs->journal_open && sb &&
+                (nf_le16(sb + 1024 % fs->block_size + 0x3a) & EXT2_VALID_FS);
 }
 
 int ext4_super_step(struct ext4_fs *fs, bool *grown, struct nf_error *err)

@@ -51,7 +51,7 @@ struct found {
 };
 
 struct totals {
-    uint64_t commits, compared, paths, bytes, kills;
+    uint64_t commits, compared, paths, bytes, kills, marks, waited;
 };
 
 static int die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -202,6 +202,8 @@ static int pass(const struct options *o, const struct plan *p, struct found *f, 
         if (rc == 0 && r.committed && r.commits >= p->until)
             break;
     }
+    if (rc == 0 && fresh && replica_end(&r, err) < 0)
+        rc = refused(f, &r, err);
     if (rc == 0 && fresh && !ro.count_only && r.attached && r.commits < p->until) {
         f->at_end = true;
         rc = check(&r, f, o->verbose, err);
@@ -211,6 +213,8 @@ static int pass(const struct options *o, const struct plan *p, struct found *f, 
     if (rc == 0 && o->self_test && r.following && !ro.defer)
         rc = replica_self_test(&r, err);
     t->commits = r.commits;
+    t->marks = r.marks;
+    t->waited = r.waited;
     t->compared += r.compared;
     t->paths += r.paths;
     t->bytes += r.bytes;
@@ -596,6 +600,8 @@ int main(int argc, char **argv)
     if (rc < 0)
         die("%s", err.text);
     if (rc == 0) {
+        if (t.marks)
+            printf("after %" PRIu64 " of %" PRIu64 " syncs something waited\n", t.waited, t.marks);
         printf("%s: %" PRIu64 " commits, %" PRIu64 " comparisons, %" PRIu64 " paths, %" PRIu64
                " bytes", o.replica.defer ? "deferred" : "equal", t.commits, t.compared, t.paths,
                t.bytes);

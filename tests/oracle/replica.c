@@ -364,6 +364,37 @@ int replica_next(struct replica *r, struct nf_trace_reader *reader, struct nf_re
     return killer_next(&r->killer, reader, r->attached ? &r->bdi : NULL, rec, err);
 }
 
+static bool is_mark(const struct nf_record *rec)
+{
+    return rec->type == NF_REC_WRITE && rec->length >= sizeof(REPLICA_MARK) &&
+           memcmp(rec->data, REPLICA_MARK, sizeof(REPLICA_MARK)) == 0;
+}
+
+static int pass_mark(struct replica *r, const struct nf_record *rec, struct nf_error *err)
+{
+    const struct bdi_status *st;
+    int rc = bdi_idle(r->bdi, rec->time_ns + 1000000000, err);
+
+    if (rc < 0)
+        return rc;
+    st = bdi_get_status(r->bdi);
+    r->marks++;
+    r->waited += st->waiting > 0 || st->waiting_content > 0;
+    /* A minute for the inode, and one for its content. */
+    rc = bdi_idle(r->bdi, rec->time_ns + INT64_C(100000000000), err);
+    if (rc == 0)
+        rc = bdi_idle(r->bdi, rec->time_ns + INT64_C(200000000000), err);
+    r->committed = true;
+    r->commits++;
+    r->txn = 0;
+    return rc;
+}
+
+int replica_end(struct replica *r, struct nf_error *err)
+{
+    return r->attached ? bdi_idle(r->bdi, INT64_MAX, err) : 0;
+}
+
 int replica_record(struct replica *r, const struct nf_record *rec, struct nf_error *err)
 {
     int rc = disk_apply(r, rec, err);
@@ -371,5 +402,7 @@ int replica_record(struct replica *r, const struct nf_record *rec, struct nf_err
     r->committed = r->changed = false;
     if (rc == 0 && r->attached)
         rc = bdi_record(r->bdi, rec, err);
+    if (rc == 0 && r->attached && is_mark(rec))
+        rc = pass_mark(r, rec, err);
     return rc < 0 ? nf_fail_prefix(err, "record %" PRIu64, rec->seq) : 0;
 }

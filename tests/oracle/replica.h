@@ -72,7 +72,14 @@ struct replica {
     uint64_t recent_events;
 
     uint64_t compared, paths, bytes;
+    uint64_t marks, waited; /* syncs, and those after which something waited */
 };
+
+/* A workload writes this somewhere outside its file system when a sync is done. The
+ * engine then hears that a minute has passed: nothing waits any longer, and that is
+ * as good as a commit. */
+#define REPLICA_MARK "nearfield oracle: synced"
+
 
 /* @r is to be closed also after a failure. */
 int replica_open(struct replica *r, const struct replica_options *opt, struct nf_error *err);
@@ -86,6 +93,9 @@ int replica_attach(struct replica *r, struct nf_error *err);
 int replica_next(struct replica *r, struct nf_trace_reader *reader, struct nf_record *rec,
                  struct nf_error *err);
 int replica_record(struct replica *r, const struct nf_record *rec, struct nf_error *err);
+
+/* Nothing more will come. */
+int replica_end(struct replica *r, struct nf_error *err);
 
 /*
  * Compare the tree with what the disk recovers to.  A line per difference goes

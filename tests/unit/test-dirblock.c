@@ -321,6 +321,50 @@ static void lengths_of_64k_blocks(void **state)
     free(b);
 }
 
+static bool is_seven(void *opaque, uint32_t ino)
+{
+    (void)opaque;
+    return ino == 7;
+}
+
+/* Of the names of inode 7, what went is back and what came is not there yet. */
+static void mixes_two_sides(void **state)
+{
+    uint8_t old[BLOCK] = {0}, new[BLOCK] = {0}, out[BLOCK];
+    struct dirblock_entry e;
+    struct dirblock it;
+
+    (void)state;
+    put(old, 0, 5, 16, 1, "stays", 5);
+    put(old, 16, 7, 16, 1, "gone", 4);
+    put(old, 32, 8, BLOCK - 32, 1, "left", 4);
+    put(new, 0, 5, 48, 1, "stays", 5);
+    put(new, 48, 7, 20, 1, "came", 4);
+    put(new, 68, 9, BLOCK - 68, 1, "other", 5);
+    assert_true(dirblock_mix(old, new, out, BLOCK, typed, is_seven, NULL));
+    dirblock_begin(&it, out, BLOCK, typed);
+    assert_int_equal(dirblock_next(&it, &e), 1);
+    assert_int_equal(e.ino, 5);
+    assert_int_equal(dirblock_next(&it, &e), 1);
+    assert_int_equal(e.ino, 7);
+    assert_int_equal(e.offset, 16);
+    assert_int_equal(dirblock_next(&it, &e), 1);
+    assert_int_equal(e.ino, 9);
+    assert_int_equal(e.offset, 68);
+    assert_int_equal(dirblock_next(&it, &e), 0);
+    /* What went stood where something else stands now. */
+    put(new, 0, 5, 20, 1, "stays", 5);
+    put(new, 20, 9, BLOCK - 20, 1, "in between", 10);
+    assert_false(dirblock_mix(old, new, out, BLOCK, typed, is_seven, NULL));
+    /* Nothing is left of a block that is new. */
+    put(new, 0, 7, BLOCK, 1, "came", 4);
+    assert_true(dirblock_mix(NULL, new, out, BLOCK, typed, is_seven, NULL));
+    dirblock_begin(&it, out, BLOCK, typed);
+    assert_int_equal(dirblock_next(&it, &e), 0);
+    new[4] = 3;
+    assert_false(dirblock_mix(NULL, new, out, BLOCK, typed, is_seven, NULL));
+}
+
 static void every_byte_corrupted(void **state)
 {
     static const uint8_t values[] = {0, 1, 3, 4, 12, 0x7f, 0x80, 0xff};
@@ -355,6 +399,7 @@ int main(void)
         cmocka_unit_test(broken_chains_stop),
         cmocka_unit_test(short_blocks),
         cmocka_unit_test(lengths_of_64k_blocks),
+        cmocka_unit_test(mixes_two_sides),
         cmocka_unit_test(every_byte_corrupted),
     };
 
