@@ -137,7 +137,8 @@ qmp() {
 guest_boot() {
     local line
     qmp '{"execute": "cont"}' > /dev/null || return
-    if ! IFS= read -r -t 60 line <&"$guest_ctl_out" || [ "$line" != =ready ]; then
+    if ! IFS= read -r -t "${guest_boot_timeout:-60}" line <&"$guest_ctl_out" ||
+        [ "$line" != =ready ]; then
         guest_fail "the guest does not boot: $(tail -n 5 "$guest_dir/console")"
         return
     fi
