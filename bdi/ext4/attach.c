@@ -45,6 +45,11 @@ static int open_journal(struct ext4_fs *fs, struct nf_error *err)
     if (ret < 0)
         goto out;
     fs->journal_open = true;
+    fs->journal.fc_inode_size = fs->inode_size;
+    /* All of it now: what is read when it is reached may be newer than the writes
+     * that we have seen by then. */
+    for (uint32_t b = fs->journal.fc_first; b < fs->journal.fc_end; b++)
+        (void)picture_log_block(&fs->pic, b);
 out:
     block_map_release(&map);
     return ret;
@@ -144,6 +149,20 @@ static int read_super(const struct fs_context *ctx, struct ext4_fs *before, uint
     return ctx->img->read(ctx->img, ctx->offset + 1024, sb, 1024, err);
 }
 
+/* What is ahead of the last full commit, too. Blocks that wait for a barrier have
+ * no part in that. */
+static int read_fast_commits(struct ext4_fs *fs, const struct nf_bytes *state,
+                             struct nf_error *err)
+{
+    int ret;
+
+    picture_drop_staged(&fs->pic);
+    fs->quiet = true;
+    ret = ext4_fast_commits(fs, err);
+    fs->quiet = false;
+    return ret == 0 && state ? picture_load(&fs->pic, *state, err) : ret;
+}
+
 /* Everything that is read from the picture: geometry, log, owners, names. @state:
  * blocks that wait for a barrier, or null. */
 static int build(struct ext4_fs *fs, const struct nf_bytes *state, struct nf_error *err)
@@ -180,7 +199,7 @@ static int build(struct ext4_fs *fs, const struct nf_bytes *state, struct nf_err
         ret = ext4_super_mark(fs, err);
     /* Half done: it is read again when it is whole. */
     fs->reshaped = fs->worked_on;
-    return ret;
+    return ret < 0 ? ret : read_fast_commits(fs, state, err);
 }
 
 int ext4_attach(const struct fs_context *ctx, void **inout, struct nf_error *err)

@@ -9,6 +9,7 @@
 
 #include "bdi/ext4/content.h"
 #include "bdi/ext4/extents.h"
+#include "bdi/ext4/fastcommit.h"
 #include "bdi/ext4/inode.h"
 #include "bdi/ext4/judge.h"
 #include "bdi/ext4/step.h"
@@ -56,6 +57,8 @@ static void drop_reading(struct ext4_fs *fs)
     fs->fs = NULL;
     ownermap_release(&fs->owners);
     names_release(&fs->names);
+    fastcommit_free(fs->fast);
+    fs->fast = NULL;
     xattr_owners_release(&fs->xattr_owners);
     picture_drop_overlay(&fs->pic);
     unsettled_release(fs);
@@ -132,6 +135,43 @@ static int in_place_step(struct ext4_fs *fs, bool all, struct nf_error *err)
     return ret;
 }
 
+/* The picture goes back to what is committed: not by a transaction. */
+static int end_fast_commits(struct ext4_fs *fs, struct nf_error *err)
+{
+    int ret = fastcommit_stage_end(fs, err);
+
+    if (ret < 0 || !fastcommit_active(fs))
+        return ret;
+    fs->txn = 0;
+    fs->step_flags = NF_EV_UNORDERED;
+    ret = step_run(fs, false, err);
+    fs->step_flags = 0;
+    return ret;
+}
+
+int ext4_fast_commits(struct ext4_fs *fs, struct nf_error *err)
+{
+    struct journal_fc fc;
+    int ret = 0;
+
+    while (ret == 0 && !fs->gone && journal_fc_next(&fs->journal, &fc)) {
+        /* The first one: what was changed in place until now is older. */
+        if (!fastcommit_active(fs))
+            ret = in_place_step(fs, true, err);
+        if (ret == 0 && !fs->gone)
+            ret = fastcommit_stage(fs, &fc, err);
+        if (ret > 0) {
+            ext4_oddity(fs);
+            journal_fc_ignore(&fs->journal);
+            ret = end_fast_commits(fs, err);
+        } else if (ret == 0 && !fs->gone) {
+            fs->txn = fc.tid;
+            ret = step_run(fs, true, err);
+        }
+    }
+    return ret;
+}
+
 static int run_commits(struct ext4_fs *fs, struct nf_error *err)
 {
     struct journal_txn txn;
@@ -140,9 +180,12 @@ static int run_commits(struct ext4_fs *fs, struct nf_error *err)
     while (!fs->gone && (ret = journal_next(&fs->journal, &txn, err)) != 0) {
         if (ret < 0)
             return ret;
-        ret = in_place_step(fs, true, err);
+        /* What was done in place meanwhile has waited: it is one with this. */
+        ret = fastcommit_active(fs) ? 0 : in_place_step(fs, true, err);
         if (ret == 0 && !fs->gone)
             ret = picture_stage_txn(&fs->pic, &txn, err);
+        if (ret == 0 && !fs->gone)
+            ret = fastcommit_stage_end(fs, err);
         if (ret == 0 && !fs->gone) {
             fs->txn = txn.tid;
             ret = step_run(fs, true, err);
@@ -154,7 +197,7 @@ static int run_commits(struct ext4_fs *fs, struct nf_error *err)
         if (ret < 0)
             return ret;
     }
-    return 0;
+    return ext4_fast_commits(fs, err);
 }
 
 static int reload_journal(struct ext4_fs *fs, struct nf_error *err)
@@ -173,6 +216,9 @@ static int reload_journal(struct ext4_fs *fs, struct nf_error *err)
         ret = picture_retire(&fs->pic, 0, true, tracked, fs, err);
     else if (what == JOURNAL_RESTART)
         ret = picture_retire(&fs->pic, fs->journal.tail_tid, false, tracked, fs, err);
+    /* The log begins anew: what they said is home by now, or void. */
+    if (ret == 0 && what != JOURNAL_TAIL && what != JOURNAL_SAME && fastcommit_active(fs))
+        ret = end_fast_commits(fs, err);
     fs->in_place_news |= fs->pic.staged.used != 0;
     return ret < 0 ? ret : run_commits(fs, err);
 }
@@ -188,7 +234,15 @@ static int write_log(struct ext4_fs *fs, uint64_t block, uint32_t lblk, uint32_t
         return reload_journal(fs, err);
     if (journal_written(&fs->journal, lblk, picture_home(&fs->pic, block, err)))
         return run_commits(fs, err);
-    return 0;
+    switch (journal_fc_written(&fs->journal, lblk)) {
+    case JOURNAL_FC_REWRITTEN:
+        ret = end_fast_commits(fs, err);
+        return ret < 0 ? ret : ext4_fast_commits(fs, err);
+    case JOURNAL_FC_MORE:
+        return ext4_fast_commits(fs, err);
+    default:
+        return 0;
+    }
 }
 
 static int write_metadata(struct ext4_fs *fs, const struct owner_extent *owner, uint32_t in,
@@ -206,17 +260,12 @@ static int write_metadata(struct ext4_fs *fs, const struct owner_extent *owner, 
         if (ret < 0)
             return ret;
     }
-    if (e) {
+    if (e || picture_made(&fs->pic, block)) {
         /* Only home changes: the picture is the log's copy until it retires. */
-        const uint8_t *copy;
-
         ret = picture_write_home(&fs->pic, block, in, len, data, err);
-        if (ret < 0)
-            return ret;
-        home = picture_home(&fs->pic, block, err);
-        copy = picture_block(&fs->pic, VIEW_OLD, block, err);
-        e->home_written = home && copy && memcmp(home, copy, fs->block_size) == 0;
-        return super ? ext4_super_written(fs, err) : 0;
+        if (ret == 0 && e)
+            e->home_written = picture_is_home(&fs->pic, e);
+        return ret == 0 && super ? ext4_super_written(fs, err) : ret;
     }
     if (!picture_present(&fs->pic, block)) {
         /* Never read: nothing in the picture depends on what was there. A
@@ -247,15 +296,11 @@ static int write_metadata(struct ext4_fs *fs, const struct owner_extent *owner, 
 static int write_checkpoint(struct ext4_fs *fs, struct overlay_entry *e, uint32_t in, uint32_t len,
                             const uint8_t *data, struct nf_error *err)
 {
-    const uint8_t *home, *copy;
     int ret = picture_write_home(&fs->pic, e->fsblock, in, len, data, err);
 
-    if (ret < 0)
-        return ret;
-    home = picture_home(&fs->pic, e->fsblock, err);
-    copy = picture_block(&fs->pic, VIEW_OLD, e->fsblock, err);
-    e->home_written = home && copy && memcmp(home, copy, fs->block_size) == 0;
-    return 0;
+    if (ret == 0)
+        e->home_written = picture_is_home(&fs->pic, e);
+    return ret;
 }
 
 static void hold(struct ext4_fs *fs, uint64_t offset, uint64_t len, const uint8_t *data)
@@ -409,7 +454,7 @@ static int barrier(void *opaque, bool end, struct nf_error *err)
     struct ext4_fs *fs = opaque;
     int ret = 0;
 
-    if (!fs->gone && (fs->in_place_news || end || overdue(fs)))
+    if (!fs->gone && !fastcommit_active(fs) && (fs->in_place_news || end || overdue(fs)))
         ret = in_place_step(fs, end, err);
     if (ret == 0 && !fs->gone && unsettled_mode(fs))
         ret = unsettled_publish(fs, end || fs->clean, err);

@@ -34,6 +34,7 @@ struct ext4_fs {
     struct ownermap owners;
     struct xattr_owners xattr_owners;
     struct names names;
+    struct fastcommit *fast; /* null: none has taken effect since the last full commit */
 
     /* Geometry, from the superblock; constant but for growth. */
     uint8_t sb[1024]; /* as it was then */
@@ -56,7 +57,7 @@ struct ext4_fs {
     bool doubt; /* a part of the disk is unknown: home may be of another time */
     bool worked_on; /* by resize2fs, which says so: what is in place is half done... */
     bool reshaped;  /* ...and content was seen to move */
-    bool quiet; /* emit nothing: reading what a snapshot will */
+    bool quiet; /* emit nothing: attaching, reading what a snapshot will */
     struct unsettled *unsettled; /* unsettled.h; null: content is exact at each commit */
 
     bool in_place_news;  /* something was, that may let a step close */
@@ -98,6 +99,9 @@ uint64_t ext4_group_itable(const struct ext4_fs *fs, const uint8_t *desc);
 
 /* Emit with this file system's source, the step's txn and index. */
 int ext4_emit(struct ext4_fs *fs, struct nf_event *ev, struct nf_error *err);
+
+/* Follow the fast commits that the log has by now: a step for each. */
+int ext4_fast_commits(struct ext4_fs *fs, struct nf_error *err);
 
 /* Count something broken in the guest's structures. */
 void ext4_oddity(struct ext4_fs *fs);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bdi/ext4/fastcommit.h"
+
 static int grow_array(void **array, size_t *cap, size_t elem)
 {
     size_t want = *cap ? *cap * 2 : 8;
@@ -116,10 +118,13 @@ static int done(struct ext4_fs *fs, uint32_t ino, struct block_map *m, int ret,
 int block_map_read(struct ext4_fs *fs, enum view view, uint32_t ino,
                    const struct ext4_inode *inode, struct block_map *out, struct nf_error *err)
 {
+    const struct fast_side *fast = fastcommit_inode(fs, view, ino);
     int ret;
 
     memset(out, 0, sizeof(*out));
-    if (inode->raw_flags & EXT4_EXTENTS_FL)
+    if (fast)
+        ret = block_map_copy(&fast->map, out);
+    else if (inode->raw_flags & EXT4_EXTENTS_FL)
         ret = extent_tree_read(fs, view, ino, inode, out);
     else
         ret = indirect_read(fs, view, inode, out);
@@ -134,8 +139,9 @@ int block_map_diff(struct ext4_fs *fs, uint32_t ino, const struct ext4_inode *ol
 
     memset(old_out, 0, sizeof(*old_out));
     memset(new_out, 0, sizeof(*new_out));
-    if ((old->raw_flags ^ new->raw_flags) & EXT4_EXTENTS_FL) {
-        /* Nothing in common. */
+    if (((old->raw_flags ^ new->raw_flags) & EXT4_EXTENTS_FL) ||
+        fastcommit_inode(fs, VIEW_OLD, ino) || fastcommit_inode(fs, VIEW_NEW, ino)) {
+        /* Nothing in common, or lists. */
         ret = block_map_read(fs, VIEW_OLD, ino, old, old_out, err);
         return ret < 0 ? ret : block_map_read(fs, VIEW_NEW, ino, new, new_out, err);
     }
@@ -145,6 +151,23 @@ int block_map_diff(struct ext4_fs *fs, uint32_t ino, const struct ext4_inode *ol
         ret = indirect_diff(fs, old, new, hint, old_out, new_out);
     ret = done(fs, ino, old_out, ret, err);
     return done(fs, ino, new_out, ret, err);
+}
+
+int block_map_copy(const struct block_map *from, struct block_map *to)
+{
+    *to = (struct block_map){.n = from->n, .cap = from->n, .nnodes = from->nnodes,
+                             .nodes_cap = from->nnodes, .blocks = from->blocks};
+    to->ext = from->n ? malloc(from->n * sizeof(*to->ext)) : NULL;
+    to->nodes = from->nnodes ? malloc(from->nnodes * sizeof(*to->nodes)) : NULL;
+    if ((from->n && !to->ext) || (from->nnodes && !to->nodes)) {
+        block_map_release(to);
+        return NF_ENOMEM;
+    }
+    if (from->n)
+        memcpy(to->ext, from->ext, from->n * sizeof(*to->ext));
+    if (from->nnodes)
+        memcpy(to->nodes, from->nodes, from->nnodes * sizeof(*to->nodes));
+    return 0;
 }
 
 void block_map_release(struct block_map *m)

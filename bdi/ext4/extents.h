@@ -47,7 +47,7 @@ struct block_map {
 };
 
 /*
- * Read the map of @inode in @view. Damage is not an error: the map then ends
+ * Read the map of @inode in @view (what fast commits say of it included). Damage is not an error: the map then ends
  * before it and says so. Work is bounded by what the map can legally hold.
  * Returns 0 or NF_ENOMEM. Release with block_map_release() in any case.
  */
@@ -74,6 +74,8 @@ int block_map_diff(struct ext4_fs *fs, uint32_t ino, const struct ext4_inode *ol
                    struct block_map *old_out, struct block_map *new_out, struct nf_error *err);
 
 void block_map_release(struct block_map *m);
+/* @to is overwritten. Returns 0 or NF_ENOMEM (then it is empty). */
+int block_map_copy(const struct block_map *from, struct block_map *to);
 
 /* The extent that holds @lblk, or null; *@hole_end, if not null, is then the
  * start of the next one (UINT32_MAX if there is none). */

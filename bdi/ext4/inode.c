@@ -6,6 +6,7 @@
 #include <ext2fs/ext2_fs.h>
 
 #include "bdi/ext4/ext4.h"
+#include "bdi/ext4/fastcommit.h"
 #include "common/bytes.h"
 
 /* Flags that describe how ext4 stores the inode, not what a user set. */
@@ -194,15 +195,20 @@ static uint32_t inodes_used(const struct ext4_fs *fs, const uint8_t *desc)
 uint32_t ext4_group_inodes_used(struct ext4_fs *fs, enum view view, uint32_t group)
 {
     const uint8_t *desc = ext4_group_desc(fs, view, group);
+    uint32_t used = desc ? inodes_used(fs, desc) : 0;
+    uint32_t fast = fastcommit_inodes_used(fs, group);
 
-    return desc ? inodes_used(fs, desc) : 0;
+    return fast > used ? fast : used;
 }
 
 bool ext4_inode_live(struct ext4_fs *fs, enum view view, uint32_t ino)
 {
+    const struct fast_side *fast = fastcommit_inode(fs, view, ino);
     uint32_t group, index;
     const uint8_t *desc, *bits;
 
+    if (fast)
+        return fast->live;
     if (ino == 0 || ino > fs->inodes)
         return false;
     group = (ino - 1) / fs->inodes_per_group;

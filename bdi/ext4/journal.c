@@ -17,6 +17,7 @@ enum {
     S_UUID = 0x30,
     S_NR_USERS = 0x40,
     S_CHECKSUM_TYPE = 0x50, /* u8 */
+    S_NUM_FC_BLOCKS = 0x54,
     CHECKSUM_TYPE_CRC32C = 4,
 
     /* An ext4 superblock where the journal's should be. */
@@ -27,20 +28,20 @@ enum {
     EXT4_INCOMPAT_JOURNAL_DEV = 0x8,
 
     MAX_BLOCK_SIZE = 65536,
+
+    FC_BLOCKS_DEFAULT = 256, /* where the superblock says 0 */
+    LOG_BLOCKS_MIN = 1024,   /* that fast commits must leave to the log */
 };
 
 #define INCOMPAT_KNOWN                                                                             \
     (JBD_INCOMPAT_REVOKE | JBD_INCOMPAT_64BIT | JBD_INCOMPAT_ASYNC_COMMIT | JBD_INCOMPAT_CSUM_V2 | \
-     JBD_INCOMPAT_CSUM_V3)
+     JBD_INCOMPAT_CSUM_V3 | JBD_INCOMPAT_FAST_COMMIT)
 
 static int check_features(const struct journal *j, uint32_t ro_compat, uint8_t csum_type,
                           struct nf_error *err)
 {
     uint32_t incompat = j->features_incompat;
 
-    if (incompat & JBD_INCOMPAT_FAST_COMMIT)
-        return nf_fail(err, NF_EUNSUPPORTED,
-                       "journal has feature fast_commit, which cannot be followed");
     if (incompat & ~(uint32_t)INCOMPAT_KNOWN)
         return nf_fail(err, NF_EUNSUPPORTED, "journal has unknown incompatible features %#x",
                        incompat & ~(uint32_t)INCOMPAT_KNOWN);
@@ -56,12 +57,25 @@ static int check_features(const struct journal *j, uint32_t ro_compat, uint8_t c
     return 0;
 }
 
+/* The end of the log is that of fast commits; the kernel leaves a block between
+ * the two, and the log whole if it would become too short. */
+static void set_fast_commit_area(struct journal *j, uint32_t num)
+{
+    num = num ? num : FC_BLOCKS_DEFAULT;
+    j->fc_first = j->fc_end = j->maxlen;
+    if (!(j->features_incompat & JBD_INCOMPAT_FAST_COMMIT) || num > j->maxlen ||
+        j->maxlen - num < LOG_BLOCKS_MIN)
+        return;
+    j->maxlen -= num;
+    j->fc_first = j->maxlen + 1;
+}
+
 /* Read log block 0 into the fields "from the superblock" of @j, of which
  * nothing is valid after a failure. */
 static int read_super(struct journal *j, struct nf_error *err)
 {
     const uint8_t *sb = j->block(j->opaque, 0);
-    uint32_t type, maxlen, ro_compat = 0;
+    uint32_t type, maxlen, ro_compat = 0, fc_blocks = 0;
     uint8_t csum_type = 0;
     int ret;
 
@@ -90,6 +104,7 @@ static int read_super(struct journal *j, struct nf_error *err)
         j->features_incompat = nf_be32(sb + S_FEATURE_INCOMPAT);
         ro_compat = nf_be32(sb + S_FEATURE_RO_COMPAT);
         csum_type = sb[S_CHECKSUM_TYPE];
+        fc_blocks = nf_be32(sb + S_NUM_FC_BLOCKS);
         memcpy(j->uuid, sb + S_UUID, sizeof(j->uuid));
         if (nf_be32(sb + S_NR_USERS) > 1)
             return nf_fail(err, NF_EUNSUPPORTED,
@@ -114,6 +129,8 @@ static int read_super(struct journal *j, struct nf_error *err)
     if (maxlen > j->blocks)
         return nf_fail(err, NF_EFORMAT, "journal claims %u blocks, its inode has %u", maxlen,
                        j->blocks);
+    set_fast_commit_area(j, fc_blocks);
+    maxlen = j->maxlen;
     if (j->first == 0 || j->first >= maxlen)
         return nf_fail(err, NF_EFORMAT, "journal's log area [%u, %u) is invalid", j->first, maxlen);
     if (j->tail_block != 0 && (j->tail_block < j->first || j->tail_block >= maxlen))
@@ -143,6 +160,7 @@ int journal_init(struct journal *j, uint32_t block_size, uint32_t blocks, journa
     j->next_tid = j->tail_tid;
     j->next_block = j->tail_block;
     journal_scan_reset(j);
+    journal_fc_reset(j);
     return 0;
 }
 
@@ -169,7 +187,8 @@ static enum journal_reload compare(const struct journal *old, const struct journ
         return moved ? JOURNAL_EMPTY : JOURNAL_SAME;
     if (old->next_block == 0)
         return JOURNAL_RESTART;
-    if (now->first != old->first || now->maxlen != old->maxlen)
+    if (now->first != old->first || now->maxlen != old->maxlen || now->fc_first != old->fc_first ||
+        now->fc_end != old->fc_end)
         return JOURNAL_RESTART;
     if (!moved)
         return JOURNAL_SAME;
@@ -205,5 +224,7 @@ int journal_reload(struct journal *j, struct nf_error *err)
     *j = now;
     if (parse_changed || what == JOURNAL_EMPTY || what == JOURNAL_RESTART)
         journal_scan_reset(j);
+    if (what == JOURNAL_EMPTY || what == JOURNAL_RESTART)
+        journal_fc_reset(j);
     return what;
 }

@@ -52,6 +52,7 @@ struct journal {
 
     /* From the superblock, refreshed by journal_reload(). */
     uint32_t first, maxlen; /* log area is [first, maxlen) */
+    uint32_t fc_first, fc_end; /* that of fast commits behind it; equal: there is none */
     uint32_t features_compat, features_incompat;
     uint8_t uuid[16];
     uint32_t csum_seed;
@@ -62,7 +63,40 @@ struct journal {
     uint32_t next_tid;
     uint32_t next_block; /* 0: not known until the superblock says so */
 
+    uint32_t fc_inode_size; /* the file system's, for fast commits: to be set by the caller */
+
     struct journal_scratch *scratch; /* private */
+};
+
+/* A fast commit: a position in the area of fast commits, in bytes. */
+struct journal_fc {
+    uint32_t tid;      /* of the transaction that it is ahead of */
+    uint64_t pos, end; /* its tags, those not yet read */
+};
+
+enum {
+    JOURNAL_FC_ADD_RANGE = 1,
+    JOURNAL_FC_DEL_RANGE = 2,
+    JOURNAL_FC_CREAT = 3,
+    JOURNAL_FC_LINK = 4,
+    JOURNAL_FC_UNLINK = 5,
+    JOURNAL_FC_INODE = 6,
+    JOURNAL_FC_PAD = 7,
+    JOURNAL_FC_TAIL = 8,
+    JOURNAL_FC_HEAD = 9,
+};
+
+struct journal_fc_tag {
+    unsigned type;        /* one of those above */
+    uint32_t len;         /* right for the type, not more than the block has */
+    const uint8_t *value; /* in the log: as long as that does not change */
+};
+
+enum journal_fc_change {
+    JOURNAL_FC_SAME = 0,
+    JOURNAL_FC_MORE = 1,      /* worth calling journal_fc_next() */
+    JOURNAL_FC_REWRITTEN = 2, /* something of those given is no longer there: all of
+                                 them are void, journal_fc_next() begins anew */
 };
 
 enum journal_reload {
@@ -73,7 +107,7 @@ enum journal_reload {
 };
 
 /* Read and check the superblock (log block 0). NF_EUNSUPPORTED names the
- * feature (fast commit, external device, unknown incompat bits); NF_EFORMAT
+ * feature (external device, unknown incompat bits); NF_EFORMAT
  * otherwise. On success next_tid and next_block stand at the tail. */
 int journal_init(struct journal *j, uint32_t block_size, uint32_t blocks, journal_block_fn *block,
                  void *opaque, struct nf_error *err);
@@ -99,5 +133,20 @@ bool journal_written(struct journal *j, uint32_t lblk, const uint8_t *data);
  * advances: call it until it returns 0. 0 if there is none (yet); NF_ENOMEM,
  * also for a transaction that revokes more than 16 Mi blocks. */
 int journal_next(struct journal *j, struct journal_txn *out, struct nf_error *err);
+
+/* The same for fast commits; a block of theirs is none for journal_written(). */
+enum journal_fc_change journal_fc_written(struct journal *j, uint32_t lblk);
+
+/* The next valid fast commit ahead of transaction next_tid. Each transaction
+ * and each new beginning of the log makes the former ones void. True and
+ * advances: call it until it returns false, after journal_next() did. */
+bool journal_fc_next(struct journal *j, struct journal_fc *out);
+
+/* The next tag of @fc; false at its end. All tags that a valid fast commit has,
+ * those without a meaning of their own (HEAD, PAD, TAIL) too. */
+bool journal_fc_tag(const struct journal *j, struct journal_fc *fc, struct journal_fc_tag *tag);
+
+/* Give no more fast commits ahead of this transaction. */
+void journal_fc_ignore(struct journal *j);
 
 #endif

@@ -58,6 +58,12 @@ struct journal_scratch {
     size_t ntags, tags_room;
     uint64_t *revokes;
     size_t nrevokes, revokes_room;
+
+    /* Fast commits, in bytes from fc_first on. */
+    uint64_t fc_pos;     /* the next one begins here */
+    uint64_t fc_scanned; /* so far it was looked at: the beginning of a block, or fc_pos */
+    uint32_t fc_crc;     /* of its tags up to there */
+    uint64_t fc_budget;  /* blocks that may still be looked at */
 };
 
 /* tid comparison goes round, as the kernel's. */
@@ -73,6 +79,9 @@ static inline bool journal_csum_v2or3(const struct journal *j)
 
 /* Forget the walk; the next one starts at next_block with nothing known. */
 void journal_scan_reset(struct journal *j);
+
+/* Another transaction is expected: its fast commits begin at the area's start. */
+void journal_fc_reset(struct journal *j);
 
 /* crc32c of the first 1024 bytes, their checksum field taken as zero. */
 bool journal_super_csum_ok(const uint8_t *super);

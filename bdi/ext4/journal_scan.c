@@ -484,5 +484,6 @@ int journal_next(struct journal *j, struct journal_txn *out, struct nf_error *er
     j->next_tid++;
     j->next_block = out->next;
     journal_scan_reset(j);
+    journal_fc_reset(j);
     return 1;
 }

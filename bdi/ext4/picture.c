@@ -16,6 +16,7 @@ int picture_init(struct picture *p, const struct fs_context *ctx, uint32_t block
     memset(p, 0, sizeof(*p));
     u64map_init(&p->overlay);
     u64map_init(&p->staged);
+    u64map_init(&p->made);
     p->ctx = ctx;
     p->block_size = block_size;
     p->home = ctx->shadow->map + ctx->offset;
@@ -73,6 +74,7 @@ static void staged_free(struct staged *s)
 {
     free(s->old_copy);
     free(s->mixed);
+    free(s->made);
     entry_free(s->entry);
     free(s);
 }
@@ -97,8 +99,13 @@ void picture_drop_overlay(struct picture *p)
     picture_drop_staged(p);
     while (u64map_next(&p->overlay, &pos, NULL, &v))
         entry_free(v);
+    pos = 0;
+    while (u64map_next(&p->made, &pos, NULL, &v))
+        free(v);
     u64map_release(&p->overlay);
+    u64map_release(&p->made);
     u64map_init(&p->overlay);
+    u64map_init(&p->made);
     free(p->log);
     p->log = NULL;
     p->nlog = p->log_blocks = 0;
@@ -298,25 +305,40 @@ struct overlay_entry *picture_overlay(const struct picture *p, uint64_t block)
     return u64map_get(&p->overlay, block);
 }
 
+bool picture_is_home(struct picture *p, const struct overlay_entry *e)
+{
+    const uint8_t *home = picture_home(p, e->fsblock, NULL);
+    const uint8_t *copy = entry_content(p, e);
+
+    return home && copy && memcmp(home, copy, p->block_size) == 0;
+}
+
+/* What is committed: the log's copy, or home. */
+static const uint8_t *committed(struct picture *p, uint64_t block, struct nf_error *err)
+{
+    struct overlay_entry *e = picture_overlay(p, block);
+    const uint8_t *content;
+
+    if (!e)
+        return picture_home(p, block, err);
+    content = entry_content(p, e);
+    if (!content)
+        nf_fail(err, NF_EIO, "log block %u cannot be read", e->log_block);
+    return content;
+}
+
 const uint8_t *picture_block(struct picture *p, enum view view, uint64_t block,
                              struct nf_error *err)
 {
     struct staged *s = u64map_get(&p->staged, block);
-    struct overlay_entry *e;
+    const uint8_t *made;
 
     if (s && view == VIEW_NEW)
         return s->new;
     if (s && s->old)
         return s->old;
-    e = picture_overlay(p, block);
-    if (e) {
-        const uint8_t *content = entry_content(p, e);
-
-        if (!content)
-            nf_fail(err, NF_EIO, "log block %u cannot be read", e->log_block);
-        return content;
-    }
-    return picture_home(p, block, err);
+    made = u64map_get(&p->made, block);
+    return made ? made : committed(p, block, err);
 }
 
 int picture_write_home(struct picture *p, uint64_t block, uint32_t offset, uint32_t len,
@@ -386,7 +408,13 @@ int picture_stage_txn(struct picture *p, const struct journal_txn *txn, struct n
         s->new = entry_content(p, entry);
         if (!s->new)
             return nf_fail(err, NF_EIO, "log block %u cannot be read", tag->log_block);
+        /* A change in place that the step has too is older. */
+        if (s->old_copy)
+            continue;
+        s->old = u64map_get(&p->made, tag->fsblock);
         before = picture_overlay(p, tag->fsblock);
+        if (s->old)
+            continue;
         if (before)
             s->old = entry_content(p, before);
         else if (picture_present(p, tag->fsblock))
@@ -405,7 +433,10 @@ int picture_stage_txn(struct picture *p, const struct journal_txn *txn, struct n
         if (s->entry)
             continue;
         s->revoked = true;
-        s->old = entry_content(p, before);
+        if (!s->old_copy) {
+            s->old = u64map_get(&p->made, block);
+            s->old = s->old ? s->old : entry_content(p, before);
+        }
         s->new = picture_home(p, block, err);
         if (!s->new)
             return NF_EIO;
@@ -474,6 +505,74 @@ static void keep_waiting(struct picture *p, struct staged *s)
     p->staged_bytes += p->block_size;
 }
 
+bool picture_made(const struct picture *p, uint64_t block)
+{
+    return u64map_get(&p->made, block);
+}
+
+uint8_t *picture_stage_made(struct picture *p, uint64_t block, struct nf_error *err)
+{
+    bool known = block < PICTURE_VIRTUAL || picture_made(p, block) || u64map_get(&p->staged, block);
+    const uint8_t *before = known ? picture_block(p, VIEW_NEW, block, err) : NULL;
+    struct staged *s;
+
+    if (known && !before)
+        return NULL;
+    s = stage(p, block, err);
+    if (!s || s->made)
+        return s ? s->made : NULL;
+    s->made = known ? malloc(p->block_size) : calloc(1, p->block_size);
+    if (!s->made) {
+        nf_fail(err, NF_ENOMEM, "fast commit: out of memory");
+        return NULL;
+    }
+    if (known)
+        memcpy(s->made, before, p->block_size);
+    /* What was staged first has the older content. */
+    if (!s->new)
+        s->old = before;
+    s->new = s->made;
+    return s->made;
+}
+
+int picture_stage_unmade(struct picture *p, struct nf_error *err)
+{
+    uint64_t block;
+    size_t pos = 0;
+    void *v;
+
+    /* What the step itself was about to make. */
+    while (u64map_next(&p->staged, &pos, &block, &v)) {
+        struct staged *s = v;
+
+        if (!s->made)
+            continue;
+        s->unmade = true;
+        if (block < PICTURE_VIRTUAL)
+            s->new = s->entry ? entry_content(p, s->entry) : committed(p, block, err);
+        else if (s->old)
+            s->new = s->old;
+        if (!s->new)
+            return NF_EIO;
+    }
+    pos = 0;
+    while (u64map_next(&p->made, &pos, &block, &v)) {
+        struct staged *s = stage(p, block, err);
+
+        if (!s)
+            return NF_ENOMEM;
+        s->unmade = true;
+        if (!s->old)
+            s->old = v;
+        /* A virtual block's end is that nobody looks at it. */
+        if (!s->new)
+            s->new = block < PICTURE_VIRTUAL ? committed(p, block, err) : s->old;
+        if (!s->new)
+            return NF_EIO;
+    }
+    return 0;
+}
+
 int picture_settle(struct picture *p, struct nf_error *err)
 {
     struct staged **waiting = NULL;
@@ -501,6 +600,14 @@ int picture_settle(struct picture *p, struct nf_error *err)
                 s->entry = NULL;
         } else if (s->revoked) {
             entry_free(u64map_remove(&p->overlay, s->fsblock));
+        }
+        if (s->made || s->unmade)
+            free(u64map_remove(&p->made, s->fsblock));
+        if (s->made && !s->unmade) {
+            if (u64map_put(&p->made, s->fsblock, s->made) < 0)
+                ret = nf_fail(err, NF_ENOMEM, "fast commit: out of memory");
+            else
+                s->made = NULL;
         }
         staged_free(s);
     }
@@ -542,7 +649,8 @@ int picture_retire(struct picture *p, uint32_t tid, bool all,
         struct overlay_entry *e = gone[i];
         const uint8_t *was = entry_content(p, e);
 
-        if (ret == 0 && was && !e->home_written && tracked(opaque, e->fsblock)) {
+        if (ret == 0 && was && !e->home_written && !picture_made(p, e->fsblock) &&
+            tracked(opaque, e->fsblock)) {
             const uint8_t *home = picture_home(p, e->fsblock, err);
 
             if (!home) {

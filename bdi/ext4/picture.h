@@ -8,6 +8,11 @@
  * block's content in the picture is its overlay copy, else its home copy, else
  * it is fetched from the image once.
  *
+ * Fast commits say what the kernel would do to blocks that are nowhere on the
+ * disk yet: such blocks are made here, and are in front of all of that until the
+ * transaction itself is committed. Those that no place on the disk corresponds
+ * to have numbers from PICTURE_VIRTUAL on.
+ *
  * While a step is being worked out, both its sides can be read: the staged
  * changes hold the old and the new content of each block that the step
  * touches. Block numbers are file system blocks.
@@ -29,6 +34,8 @@ enum view {
     VIEW_OLD = 0, /* before the step; the picture itself between steps */
     VIEW_NEW = 1, /* after it */
 };
+
+#define PICTURE_VIRTUAL (1ull << 47)
 
 /* A run of the log: log blocks [lblk, lblk + len) are at pblk. */
 struct log_extent {
@@ -52,6 +59,8 @@ struct staged {
     struct overlay_entry *entry;   /* owned until it enters the overlay; null: in place */
     bool revoked;                  /* overlay copy cancelled: back to home */
     bool waits;                    /* stays staged after this step: new is not all of home */
+    uint8_t *made;                 /* owned, until it is what the picture has */
+    bool unmade;                   /* what was made gives way to what is below */
 };
 
 struct picture {
@@ -66,6 +75,7 @@ struct picture {
 
     struct u64map overlay; /* fsblock -> struct overlay_entry, owned */
     struct u64map staged;  /* fsblock -> struct staged, owned */
+    struct u64map made;    /* fsblock -> its content by fast commits, owned */
     size_t staged_bytes;   /* memory held by copies */
     enum view view;        /* which side libext2fs reads */
     bool attaching;        /* keep nothing that may be newer than the stream... */
@@ -118,6 +128,16 @@ const uint8_t *picture_log_block(void *picture, uint32_t lblk);
 bool picture_log_map(const struct picture *p, uint32_t lblk, uint64_t *pblk);
 
 struct overlay_entry *picture_overlay(const struct picture *p, uint64_t block);
+/* Is home as the log's copy of @e has it? */
+bool picture_is_home(struct picture *p, const struct overlay_entry *e);
+
+/* Has @block a content that fast commits made? */
+bool picture_made(const struct picture *p, uint64_t block);
+/* Stage @block to have another content: a copy of the new side so far (zeros for
+ * a new one beyond PICTURE_VIRTUAL), to be changed. Null with @err filled. */
+uint8_t *picture_stage_made(struct picture *p, uint64_t block, struct nf_error *err);
+/* Stage the end of all of them. */
+int picture_stage_unmade(struct picture *p, struct nf_error *err);
 
 /* Stage a committed transaction: copies and revokes. */
 int picture_stage_txn(struct picture *p, const struct journal_txn *txn, struct nf_error *err);

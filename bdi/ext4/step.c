@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bdi/ext4/content.h"
+#include "bdi/ext4/fastcommit.h"
 #include "bdi/ext4/xattrs.h"
 
 #define XATTR_HEADER 32u /* of a block of attributes */
@@ -145,6 +146,7 @@ static int touch_xattrs(struct ext4_fs *fs, struct step *step, uint64_t block, u
 static int gather(struct ext4_fs *fs, struct step *step, struct nf_error *err)
 {
     size_t pos = 0;
+    uint32_t ino;
     void *v;
     int ret = 0;
 
@@ -161,6 +163,11 @@ static int gather(struct ext4_fs *fs, struct step *step, struct nf_error *err)
         struct owner_extent owner;
         const uint8_t *old;
 
+        if (s->fsblock >= PICTURE_VIRTUAL) {
+            if (!touch(step, fastcommit_directory(fs, s->fsblock), err))
+                return NF_ENOMEM;
+            continue;
+        }
         if (!ownermap_get(&fs->owners, s->fsblock, &owner))
             continue;
         if (owner.kind == OWN_ITABLE || owner.kind == OWN_INODE_BITMAP) {
@@ -196,6 +203,13 @@ static int gather(struct ext4_fs *fs, struct step *step, struct nf_error *err)
         si->dir_changed |= owner.kind == OWN_DIR;
         if (owner.kind == OWN_NODE && add_dirty(si, owner.logical) < 0)
             return nf_fail(err, NF_ENOMEM, "step: out of memory");
+    }
+    for (pos = 0; ret == 0 && (ino = fastcommit_next_changed(fs, &pos)) != 0;) {
+        struct step_inode *si = touch(step, ino, err);
+
+        if (!si)
+            return NF_ENOMEM;
+        si->node_changed = true;
     }
     return ret;
 }
@@ -338,7 +352,7 @@ static int emit_inodes(struct ext4_fs *fs, struct step *step, struct nf_error *e
         ev.paths = paths.list;
         ev.npaths = paths.n;
         ev.flags = paths_flags(&paths);
-        if (ext4_is_reg(&si->new))
+        if (ext4_is_reg(&si->new) && !fs->quiet)
             ret = content_emit_step(fs, si, &ev, err);
         if (ret == 0)
             ret = emit_xattrs(fs, si, &ev, err);
@@ -428,8 +442,10 @@ int step_run(struct ext4_fs *fs, bool commit, struct nf_error *err)
     }
     if (ret == 0)
         ret = picture_settle(&fs->pic, err);
-    if (ret == 0)
+    if (ret == 0) {
+        fastcommit_settle(fs);
         ret = step_forget_freed(fs, &step, err);
+    }
     if (ret == 0 && grown)
         ret = ext4_emit_fs(fs, NF_FS_GROWN, NULL, err);
 out:

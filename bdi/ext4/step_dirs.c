@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "bdi/ext4/dirblock.h"
+#include "bdi/ext4/fastcommit.h"
 
 static int see_entry(struct ext4_fs *fs, struct links *links, bool new_side,
                      const struct step_inode *si, const struct shown_form *form, uint64_t block,
@@ -178,6 +179,25 @@ static int see_names_kept(struct ext4_fs *fs, struct links *links, const struct 
     return ret < 0 ? nf_fail(err, ret, "names of inode %u: out of memory", si->ino) : 0;
 }
 
+/* Names that fast commits added are in blocks without a place in the map. */
+static int see_virtual(struct ext4_fs *fs, struct step *step, struct links *links,
+                       const struct staged *s, struct nf_error *err)
+{
+    const struct step_inode *si = u64map_get(&step->touched, fastcommit_directory(fs, s->fsblock));
+    struct shown_form form;
+    int ret = 0;
+
+    if (si && s->old && si->old_live) {
+        form = shown_form(fs, VIEW_OLD, si->ino, &si->old);
+        ret = see_block(fs, links, false, si, &form, s->fsblock, err);
+    }
+    if (ret == 0 && si && !s->unmade && si->new_live) {
+        form = shown_form(fs, VIEW_NEW, si->ino, &si->new);
+        ret = see_block(fs, links, true, si, &form, s->fsblock, err);
+    }
+    return ret;
+}
+
 int step_see_dirs(struct ext4_fs *fs, struct step *step, struct links *links,
                   struct nf_error *err)
 {
@@ -192,6 +212,10 @@ int step_see_dirs(struct ext4_fs *fs, struct step *step, struct links *links,
         struct step_inode *si;
         struct shown_form form;
 
+        if (step->blocks[i]->fsblock >= PICTURE_VIRTUAL) {
+            ret = see_virtual(fs, step, links, step->blocks[i], err);
+            continue;
+        }
         if (!ownermap_get(&fs->owners, step->blocks[i]->fsblock, &owner) || owner.kind != OWN_DIR)
             continue;
         si = u64map_get(&step->touched, owner.owner);

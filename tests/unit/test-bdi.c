@@ -197,12 +197,6 @@ static void test_inline_data(void **state)
     expect_unsupported(*state, 8 * MIB, "inline_data");
 }
 
-static void test_fast_commit(void **state)
-{
-    run(*state, "mke2fs -q -F -t ext4 -b 1024 -J size=4 -O fast_commit %1$s 16M");
-    expect_unsupported(*state, 16 * MIB, "fast_commit");
-}
-
 static void test_external_journal(void **state)
 {
     /* debugfs: no second device is needed. */
@@ -535,7 +529,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_bigalloc),       TEST(test_inline_data),
-        TEST(test_fast_commit),    TEST(test_external_journal),
+        TEST(test_external_journal),
         TEST(test_journal_device), TEST(test_luks),            TEST(test_xfs),
         TEST(test_nothing),        TEST(test_broken_geometry), TEST(test_unreadable),
         TEST(test_unreadable_anywhere),

@@ -683,7 +683,6 @@ static void refuses_what_it_cannot_follow(void **state)
         {0x14, 16, NF_EFORMAT, "log area"},
         {0x1c, 16, NF_EFORMAT, "starts at block 16"},
         {0x1c, UINT32_MAX, NF_EFORMAT, "starts at block"},
-        {0x28, 0x31, NF_EUNSUPPORTED, "fast_commit"},
         {0x28, 0x91, NF_EUNSUPPORTED, "0x80"},
         {0x28, 0x19, NF_EFORMAT, "v2 and v3"},
         {0x24, 1, NF_EFORMAT, "v1"},
@@ -825,7 +824,7 @@ static void reload_tells_what_happened(void **state)
     assert_int_equal(reload(&j), JOURNAL_RESTART);
     assert_int_equal(j.maxlen, 60);
 
-    l.features |= JLOG_FAST_COMMIT;
+    l.features |= 0x80;
     jlog_super(&l, 9, 31);
     assert_int_equal(journal_reload(&j, NULL), NF_EUNSUPPORTED);
     journal_release(&j);
