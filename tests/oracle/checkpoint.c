@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/bytes.h"
 #include "common/cleanup.h"
 
 extern char **environ;
@@ -58,10 +59,11 @@ static int copy_sparse(int from, off_t offset, const char *path, struct nf_error
 }
 
 /* A loop device over @file that goes away with its last user. */
-static int loop_open(const char *file, char path[40], struct nf_error *err)
+static int loop_open(const char *file, bool writable, char path[40], struct nf_error *err)
 {
+    int mode = (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC;
     NF_AUTO_CLOSE int ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-    NF_AUTO_CLOSE int img = open(file, O_RDONLY | O_CLOEXEC);
+    NF_AUTO_CLOSE int img = open(file, mode);
 
     if (ctl < 0 || img < 0)
         return nf_fail(err, NF_EIO, "%s: %s", ctl < 0 ? "/dev/loop-control" : file,
@@ -69,14 +71,14 @@ static int loop_open(const char *file, char path[40], struct nf_error *err)
     for (int tries = 0; tries < 100; tries++) {
         struct loop_config config = {
             .fd = (uint32_t)img,
-            .info = { .lo_flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR },
+            .info = { .lo_flags = (writable ? 0 : LO_FLAGS_READ_ONLY) | LO_FLAGS_AUTOCLEAR },
         };
         int n = ioctl(ctl, LOOP_CTL_GET_FREE), fd;
 
         if (n < 0)
             return nf_fail(err, NF_EIO, "no free loop device: %s", strerror(errno));
         snprintf(path, 40, "/dev/loop%d", n);
-        fd = open(path, O_RDONLY | O_CLOEXEC);
+        fd = open(path, mode);
         if (fd >= 0 && ioctl(fd, LOOP_CONFIGURE, &config) == 0) {
             /* Somebody who kept the device open, looking for a free one as we
              * do, has kept its cache too: that of another image. */
@@ -119,13 +121,22 @@ static int replay(const char *path, struct nf_error *err)
     return 0;
 }
 
+static bool has_fast_commits(int disk_fd, uint64_t offset)
+{
+    uint8_t compat[4] = { 0 };
+
+    return pread(disk_fd, compat, 4, (off_t)offset + 1024 + 0x5c) == 4 &&
+           (nf_le32(compat) & 0x400);
+}
+
 int checkpoint_recover(struct checkpoint *c, int disk_fd, uint64_t offset, struct nf_error *err)
 {
     int rc;
 
     checkpoint_drop(c);
+    c->replayed = has_fast_commits(disk_fd, offset);
     rc = copy_sparse(disk_fd, (off_t)offset, c->copy, err);
-    return rc < 0 ? rc : replay(c->copy, err);
+    return rc < 0 || c->replayed ? rc : replay(c->copy, err);
 }
 
 int checkpoint_take(struct checkpoint *c, int disk_fd, uint64_t offset, struct nf_error *err)
@@ -133,13 +144,19 @@ int checkpoint_take(struct checkpoint *c, int disk_fd, uint64_t offset, struct n
     NF_AUTO_CLOSE int loop = -1;
     char device[40];
     int rc = checkpoint_recover(c, disk_fd, offset, err);
+    unsigned long flags = MS_NOSUID | MS_NODEV | (c->replayed ? MS_NOATIME : MS_RDONLY);
 
     if (rc < 0)
         return rc;
-    loop = loop_open(c->copy, device, err);
+    loop = loop_open(c->copy, c->replayed, device, err);
     if (loop < 0)
         return loop;
-    if (mount(device, c->mount, "ext4", MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0)
+    /* The clock of file systems, which is a little behind. */
+    clock_gettime(CLOCK_REALTIME_COARSE, &c->since);
+    rc = mount(device, c->mount, "ext4", flags, c->replayed ? "noinit_itable" : NULL);
+    if (rc < 0 && c->replayed && (errno == EUCLEAN || errno == EIO || errno == EINVAL))
+        return 1;
+    if (rc < 0)
         return nf_fail(err, NF_EIO, "mount the recovered image: %s", strerror(errno));
     c->mounted = true;
     /* A recursive bind of what is above would keep it busy after our umount. */

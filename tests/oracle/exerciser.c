@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Random system calls on a directory tree, decided by a seed alone:
- *     exerciser SEED STEPS DIR
+ *     exerciser [--fsync] SEED STEPS DIR
+ * With --fsync files are synced one by one, often, and what ext4 cannot put into
+ * a fast commit is rare.
  * Calls may fail (a name is taken, a directory is not empty): that is part of
  * it. How often each was tried and done is printed at the end, so that nobody
  * takes a call for tested that this kernel or file system always refused.
@@ -25,10 +27,24 @@ static void say(const struct ex_op *op)
     }
 }
 
+static void prefer_fsync(struct ex_op *op)
+{
+    for (; op->name; op++)
+        if (!op->full)
+            op->weight *= strcmp(op->name, "fsync") == 0 ? 500 : 15;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 5 && strcmp(argv[1], "--fsync") == 0) {
+        prefer_fsync(ex_file_ops);
+        prefer_fsync(ex_name_ops);
+        prefer_fsync(ex_attr_ops);
+        argc--;
+        argv++;
+    }
     if (argc != 4 || chdir(argv[3]) < 0) {
-        fprintf(stderr, "Usage: exerciser SEED STEPS DIR\n");
+        fprintf(stderr, "Usage: exerciser [--fsync] SEED STEPS DIR\n");
         return 2;
     }
     ex_seed(strtoull(argv[1], NULL, 0));

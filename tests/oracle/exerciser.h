@@ -16,6 +16,7 @@ struct ex_op {
     const char *name;
     unsigned weight;
     int (*run)(void); /* 0: done; negative: the call failed, errno says why */
+    int full; /* not for a fast commit: ext4 then commits all that there is */
     uint64_t tried, done;
     int last_errno;
 };

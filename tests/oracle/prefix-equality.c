@@ -29,6 +29,7 @@ struct options {
     const char *trace, *minimise;
     uint64_t every, from, until, sample, seed;
     uint64_t attach_at; /* percent of the records that only the disk gets */
+    int64_t fast_commits;    /* that there must be; or negative */
     bool self_test, keep, verbose;
 };
 
@@ -52,6 +53,7 @@ struct found {
 
 struct totals {
     uint64_t commits, compared, paths, bytes, kills, marks, waited;
+    uint64_t fast, unrecoverable, damaged;
 };
 
 static int die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -210,6 +212,9 @@ static int pass(const struct options *o, const struct plan *p, struct found *f, 
     }
     if (rc == 0 && !ro.count_only && replica_complete(&r, err) < 0)
         rc = refused(f, &r, err);
+    if (rc == 0 && !ro.count_only && o->fast_commits >= 0 && r.fast != (uint64_t)o->fast_commits)
+        rc = nf_fail(err, NF_EINVAL, "%" PRIu64 " fast commits instead of %" PRId64, r.fast,
+                     o->fast_commits);
     if (rc == 0 && o->self_test && r.following && !ro.defer)
         rc = replica_self_test(&r, err);
     t->commits = r.commits;
@@ -219,6 +224,9 @@ static int pass(const struct options *o, const struct plan *p, struct found *f, 
     t->paths += r.paths;
     t->bytes += r.bytes;
     t->kills += r.killer.kills;
+    t->fast = r.fast;
+    t->unrecoverable += r.unrecoverable;
+    t->damaged += r.damaged;
     nf_trace_close(reader);
     replica_close(&r, o->keep && !ro.count_only);
     return rc;
@@ -464,7 +472,8 @@ static void usage(FILE *out)
         "directory; at each journal commit that directory is compared with what the\n"
         "kernel would recover from the disk at that record (a copy, its journal replayed\n"
         "by e2fsck, mounted read-only): names, types, modes, owners, sizes, link counts,\n"
-        "modification times, extended attributes, link targets, contents.\n\n"
+        "modification times, extended attributes, link targets, contents. With fast\n"
+        "commits the kernel itself replays; where it cannot, that is counted.\n\n"
         "What is replayed:\n"
         "  --base IMAGE           the disk when the trace began\n"
         "  --trace FILE           native trace\n"
@@ -490,6 +499,7 @@ static void usage(FILE *out)
         "  --defer PREFIX         compare nothing: PREFIX-N.img and PREFIX-N.mirror (see\n"
         "                         tests/oracle/read-guest) are what would have been; in\n"
         "                         a directory on the file system of the scratch files\n"
+        "  --fast-commits N       see that there are so many\n"
         "  --lose KIND            do not apply events of that kind, to see that it is found\n\n"
         "Scratch files go to $TMPDIR, else /dev/shm. Needs root and loop devices.\n"
         "Exit status: 0 equal; 1 different, or it could not be compared; 2 usage.\n\n"
@@ -516,6 +526,7 @@ static int parse(int argc, char **argv, struct options *o)
         { "discard", required_argument, NULL, 'd' },
         { "defer", required_argument, NULL, 'D' },
         { "lose", required_argument, NULL, 'l' },
+        { "fast-commits", required_argument, NULL, 'F' },
         { "events", required_argument, NULL, 'e' },
         { "self-test", no_argument, NULL, 's' },
         { "keep", no_argument, NULL, 'k' },
@@ -558,6 +569,7 @@ static int parse(int argc, char **argv, struct options *o)
             if (o->replica.lose == NF_KIND_UNSPECIFIED)
                 return -1;
             break;
+        case 'F': o->fast_commits = (int64_t)strtoull(optarg, NULL, 0); break;
         case 'e': events = optarg; break;
         case 's': o->self_test = true; break;
         case 'k': o->keep = true; break;
@@ -577,7 +589,8 @@ static int parse(int argc, char **argv, struct options *o)
 
 int main(int argc, char **argv)
 {
-    struct options o = { .every = 1, .until = UINT64_MAX, .seed = 1 };
+    struct options o = { .every = 1, .until = UINT64_MAX, .seed = 1,
+                         .fast_commits = -1 };
     struct totals t = { 0 };
     struct rlimit files;
     struct nf_error err = { 0 };
@@ -607,6 +620,9 @@ int main(int argc, char **argv)
                t.bytes);
         if (t.kills)
             printf(", %" PRIu64 " kills", t.kills);
+        if (t.fast)
+            printf("; %" PRIu64 " fast commits, %" PRIu64 " that the kernel cannot recover, %" PRIu64
+                   " directories that it damages", t.fast, t.unrecoverable, t.damaged);
         puts("");
     }
     if (o.replica.events)

@@ -122,6 +122,7 @@ static int on_event(void *opaque, const struct nf_event *ev, struct nf_error *er
         return 0;
     if (ev->kind == NF_COMMIT && ev->txn != 0) {
         r->committed = true;
+        r->fast += r->commits > 0 && r->txn == ev->txn;
         r->commits++;
         r->txn = ev->txn;
     }
@@ -147,7 +148,8 @@ void replica_forget_events(struct replica *r)
 int64_t replica_compare(struct replica *r, FILE *report, struct nf_error *err)
 {
     struct tree_compare_options opt = {
-        .report = report, .max = 20, .names = { "image", "mirror" }
+        .report = report, .max = 20, .names = { "image", "mirror" },
+        .recovered = r->cp.replayed ? &r->cp.since : NULL,
     };
     struct tree_compare_result res;
     int rc = nf_apply_settle(r->apply, err);
@@ -158,6 +160,7 @@ int64_t replica_compare(struct replica *r, FILE *report, struct nf_error *err)
         return rc;
     r->paths += res.paths;
     r->bytes += res.bytes;
+    r->damaged += res.damaged;
     if (report && res.differences > opt.max)
         fprintf(report, "  and %" PRIu64 " more\n", res.differences - opt.max);
     return (int64_t)res.differences;
@@ -219,6 +222,10 @@ int64_t replica_check(struct replica *r, FILE *report, struct nf_error *err)
     rc = checkpoint_take(&r->cp, r->disk, r->offset, err);
     if (rc < 0)
         return rc;
+    if (rc > 0) {
+        r->unrecoverable++;
+        return 0;
+    }
     r->compared++;
     return replica_compare(r, report, err);
 }

@@ -73,6 +73,11 @@ struct replica {
 
     uint64_t compared, paths, bytes;
     uint64_t marks, waited; /* syncs, and those after which something waited */
+
+    /* Fast commits: commits ahead of one with the same id. */
+    uint64_t fast;
+    uint64_t unrecoverable; /* comparisons that the kernel's own recovery did not allow */
+    uint64_t damaged;       /* directories that it left behind damaged */
 };
 
 /* A workload writes this somewhere outside its file system when a sync is done. The

@@ -13,6 +13,7 @@
 
 #include <stdint.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "common/error.h"
 
@@ -20,12 +21,18 @@ struct tree_compare_options {
     FILE *report;      /* a line per difference */
     unsigned max;      /* lines at most; what is beyond is only counted */
     const char *names[2]; /* what to call the two, "image" and "mirror" */
+
+    /* Null, or since when the first has been in the hands of a recovery that sets
+     * times, and may lose new directories or leave some that it cannot read
+     * itself: none of that is a difference. */
+    const struct timespec *recovered;
 };
 
 struct tree_compare_result {
     uint64_t paths;       /* met in both */
     uint64_t bytes;       /* of content compared */
     uint64_t differences;
+    uint64_t damaged; /* directories, by such a recovery: what is in them is not compared */
 };
 
 /* Compare the directories @a and @b. 0 (see @result), or negative if one of
