@@ -601,6 +601,12 @@ int content_overwrite(struct ext4_fs *fs, const struct owner_extent *owner, uint
 
         trim_unchanged(fs, disk, &bytes, &left, &skipped);
         at += skipped;
+    } else if (left && data && file + left > eof_block) {
+        uint64_t before = eof_block - file, tail = left - before, skipped;
+        const uint8_t *end = data + before;
+
+        trim_unchanged(fs, disk + before, &end, &tail, &skipped);
+        left = tail ? before + skipped + tail : before;
     }
     encrypted = shown_encrypted(fs, &inode);
     if (left && encrypted) {

@@ -303,6 +303,17 @@ static int write_checkpoint(struct ext4_fs *fs, struct overlay_entry *e, uint32_
     return ret;
 }
 
+/* How much of [@offset, +@len) lies in blocks without a copy in the log. */
+static uint64_t without_copy(const struct ext4_fs *fs, uint64_t offset, uint64_t len)
+{
+    uint32_t bs = fs->block_size;
+    uint64_t n = bs - offset % bs;
+
+    while (n < len && !picture_overlay(&fs->pic, (offset + n) / bs))
+        n += bs;
+    return n < len ? n : len;
+}
+
 static void hold(struct ext4_fs *fs, uint64_t offset, uint64_t len, const uint8_t *data)
 {
     held_write(fs->ctx.held, fs->ctx.offset + offset, len, data);
@@ -380,10 +391,18 @@ static int write_run(struct ext4_fs *fs, const struct owner_extent *run, uint64_
                                    run->logical + (uint32_t)skip, run->kind};
         struct overlay_entry *e = whole ? picture_overlay(&fs->pic, one.pblk) : NULL;
 
+        if (whole && !e) {
+            uint64_t plain = without_copy(fs, offset, len);
+
+            one.len = run->len - skip;
+            ret = write_data(fs, &one, offset, plain, data, err);
+            offset += plain;
+            len -= plain;
+            data = data ? data + plain : NULL;
+            continue;
+        }
         if (e)
             ret = write_checkpoint(fs, e, in, n, data, err);
-        else if (whole)
-            ret = write_data(fs, &one, offset, n, data, err);
         else if (run->kind == OWN_JOURNAL)
             ret = write_log(fs, one.pblk, one.logical, in, n, data, err);
         else

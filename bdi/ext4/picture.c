@@ -106,6 +106,8 @@ void picture_drop_overlay(struct picture *p)
     u64map_release(&p->made);
     u64map_init(&p->overlay);
     u64map_init(&p->made);
+    p->oldest = p->newest = NULL;
+    p->unordered = false;
     free(p->log);
     p->log = NULL;
     p->nlog = p->log_blocks = 0;
@@ -325,6 +327,34 @@ static const uint8_t *committed(struct picture *p, uint64_t block, struct nf_err
     if (!content)
         nf_fail(err, NF_EIO, "log block %u cannot be read", e->log_block);
     return content;
+}
+
+/* @e, whose block has no entry, becomes the newest one. */
+static int overlay_add(struct picture *p, struct overlay_entry *e)
+{
+    if (u64map_put(&p->overlay, e->fsblock, e) < 0)
+        return NF_ENOMEM;
+    /* Only a log that was begun anew in an odd way goes back. */
+    if (p->newest && (int32_t)(e->tid - p->newest->tid) < 0)
+        p->unordered = true;
+    e->older = p->newest;
+    e->newer = NULL;
+    *(p->newest ? &p->newest->newer : &p->oldest) = e;
+    p->newest = e;
+    return 0;
+}
+
+static void overlay_drop(struct picture *p, uint64_t block)
+{
+    struct overlay_entry *e = u64map_remove(&p->overlay, block);
+
+    if (!e)
+        return;
+    *(e->older ? &e->older->newer : &p->oldest) = e->newer;
+    *(e->newer ? &e->newer->older : &p->newest) = e->older;
+    if (!p->oldest)
+        p->unordered = false;
+    entry_free(e);
 }
 
 const uint8_t *picture_block(struct picture *p, enum view view, uint64_t block,
@@ -593,13 +623,13 @@ int picture_settle(struct picture *p, struct nf_error *err)
             continue;
         }
         if (s->entry) {
-            entry_free(u64map_remove(&p->overlay, s->fsblock));
-            if (u64map_put(&p->overlay, s->fsblock, s->entry) < 0)
+            overlay_drop(p, s->fsblock);
+            if (overlay_add(p, s->entry) < 0)
                 ret = nf_fail(err, NF_ENOMEM, "overlay: out of memory");
             else
                 s->entry = NULL;
         } else if (s->revoked) {
-            entry_free(u64map_remove(&p->overlay, s->fsblock));
+            overlay_drop(p, s->fsblock);
         }
         if (s->made || s->unmade)
             free(u64map_remove(&p->made, s->fsblock));
@@ -629,25 +659,20 @@ int picture_retire(struct picture *p, uint32_t tid, bool all,
                    bool (*tracked)(void *opaque, uint64_t block), void *opaque,
                    struct nf_error *err)
 {
-    struct overlay_entry **gone;
-    size_t n = 0, pos = 0;
-    void *v;
+    struct overlay_entry *e = p->oldest;
     int ret = 0;
 
-    if (!p->overlay.used)
-        return 0;
-    gone = malloc(p->overlay.used * sizeof(*gone));
-    if (!gone)
-        return nf_fail(err, NF_ENOMEM, "retiring the overlay: out of memory");
-    while (u64map_next(&p->overlay, &pos, NULL, &v)) {
-        struct overlay_entry *e = v;
+    while (e) {
+        struct overlay_entry *newer = e->newer;
+        const uint8_t *was;
 
-        if (all || (int32_t)(e->tid - tid) < 0)
-            gone[n++] = e;
-    }
-    for (size_t i = 0; i < n; i++) {
-        struct overlay_entry *e = gone[i];
-        const uint8_t *was = entry_content(p, e);
+        if (!all && (int32_t)(e->tid - tid) >= 0) {
+            if (!p->unordered)
+                break;
+            e = newer;
+            continue;
+        }
+        was = entry_content(p, e);
 
         if (ret == 0 && was && !e->home_written && !picture_made(p, e->fsblock) &&
             tracked(opaque, e->fsblock)) {
@@ -670,10 +695,9 @@ int picture_retire(struct picture *p, uint32_t tid, bool all,
                     ret = nf_fail(err, NF_ENOMEM, "retiring the overlay: out of memory");
             }
         }
-        u64map_remove(&p->overlay, e->fsblock);
-        entry_free(e);
+        overlay_drop(p, e->fsblock);
+        e = newer;
     }
-    free(gone);
     return ret;
 }
 

@@ -49,6 +49,7 @@ struct overlay_entry {
     uint32_t log_block;
     bool home_written; /* home equals this copy: checkpointed */
     uint8_t *plain;    /* owned: unescaped copy; null: read it in the log */
+    struct overlay_entry *older, *newer;
 };
 
 struct staged {
@@ -74,6 +75,8 @@ struct picture {
     uint32_t log_blocks;
 
     struct u64map overlay; /* fsblock -> struct overlay_entry, owned */
+    struct overlay_entry *oldest, *newest; /* the same, in the order of their commits */
+    bool unordered; /* ...in which transaction numbers did not always rise */
     struct u64map staged;  /* fsblock -> struct staged, owned */
     struct u64map made;    /* fsblock -> its content by fast commits, owned */
     size_t staged_bytes;   /* memory held by copies */
