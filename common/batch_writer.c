@@ -28,6 +28,7 @@ struct out_frame {
     uint64_t last_seq;
     size_t len;
     size_t sent; /* on the present connection */
+    bool stored; /* by the caller: may be sent though held back */
     uint8_t data[];
 };
 
@@ -43,6 +44,8 @@ struct nf_batch_writer {
     struct out_frame *head, *tail; /* oldest first */
     struct out_frame *unsent;      /* first one not wholly sent, or null */
     size_t queued;                 /* bytes in the list */
+    bool hold;                     /* send only what is stored */
+    size_t fresh;                  /* bytes in the list that wait for it */
 
     uint8_t in[ACK_FRAME_MAX + 4]; /* an acknowledgement being received */
     size_t in_len;
@@ -115,6 +118,35 @@ static int put_varint(uint8_t *to, uint64_t v)
 #define VARINT 0
 #define LENGTH 2
 
+/* A frame at the list's end, to be filled. */
+static struct out_frame *append_frame(struct nf_batch_writer *w, uint64_t last_seq, size_t len,
+                                      struct nf_error *err)
+{
+    struct out_frame *f = malloc(sizeof(*f) + len);
+
+    if (!f) {
+        nf_fail(err, NF_ENOMEM, "batch writer: out of memory");
+        return NULL;
+    }
+    *f = (struct out_frame){.last_seq = last_seq, .len = len};
+    if (w->tail)
+        w->tail->next = f;
+    else
+        w->head = f;
+    w->tail = f;
+    if (!w->unsent)
+        w->unsent = f;
+    w->queued += len;
+    w->fresh += w->hold ? len : 0;
+    return f;
+}
+
+/* The first frame that is to be sent now, or null. */
+static struct out_frame *to_send(const struct nf_batch_writer *w)
+{
+    return w->unsent && (!w->hold || w->unsent->stored) ? w->unsent : NULL;
+}
+
 /* Make a frame of the batch being built and append it to the list. The
  * messages around the events are written by hand: the events are packed
  * already, as they came. */
@@ -140,27 +172,14 @@ static int end_batch(struct nf_batch_writer *w, bool partial, struct nf_error *e
     nouter += (size_t)put_varint(outer + nouter, nfields + w->batch.len);
     len = nouter + nfields + w->batch.len;
 
-    f = malloc(sizeof(*f) + 4 + len);
+    f = append_frame(w, w->next_seq - 1, 4 + len, err);
     if (!f)
-        return nf_fail(err, NF_ENOMEM, "batch writer: out of memory");
-    f->next = NULL;
-    f->last_seq = w->next_seq - 1;
-    f->len = 4 + len;
-    f->sent = 0;
+        return NF_ENOMEM;
     nf_put_le32(f->data, (uint32_t)len);
     memcpy(f->data + 4, outer, nouter);
     memcpy(f->data + 4 + nouter, fields, nfields);
     memcpy(f->data + 4 + nouter + nfields, w->batch.data, w->batch.len);
     nf_buffer_clear(&w->batch);
-
-    if (w->tail)
-        w->tail->next = f;
-    else
-        w->head = f;
-    w->tail = f;
-    if (!w->unsent)
-        w->unsent = f;
-    w->queued += f->len;
     return 0;
 }
 
@@ -230,8 +249,9 @@ static int take_in(struct nf_batch_writer *w, struct nf_error *err)
 /* Send what the socket takes without blocking. */
 static int send_some(struct nf_batch_writer *w, struct nf_error *err)
 {
-    while (w->unsent) {
-        struct out_frame *f = w->unsent;
+    struct out_frame *f;
+
+    while ((f = to_send(w))) {
         ssize_t n = send(w->opt.fd, f->data + f->sent, f->len - f->sent,
                          MSG_DONTWAIT | MSG_NOSIGNAL);
 
@@ -254,8 +274,9 @@ static int send_some(struct nf_batch_writer *w, struct nf_error *err)
 /* Write all of the list to a file or a pipe. */
 static int write_all(struct nf_batch_writer *w, struct nf_error *err)
 {
-    while (w->head) {
-        struct out_frame *f = w->head;
+    struct out_frame *f;
+
+    while ((f = to_send(w))) {
         ssize_t n = write(w->opt.fd, f->data + f->sent, f->len - f->sent);
 
         if (n < 0) {
@@ -297,14 +318,14 @@ static int pump(struct nf_batch_writer *w, size_t keep, int timeout_ms, struct n
             ret = take_in(w, err);
         if (ret < 0)
             return ret;
-        if (!w->unsent && w->queued <= keep)
+        if (!to_send(w) && w->queued - w->fresh <= keep)
             return 0;
         if (timeout_ms >= 0) {
             left = until - now_ms();
             if (left <= 0)
                 return 1;
         }
-        if (w->unsent)
+        if (to_send(w))
             p.events |= POLLOUT;
         if (poll(&p, 1, (int)left) < 0 && errno != EINTR)
             return nf_fail(err, NF_EIO, "poll: %s", strerror(errno));
@@ -343,7 +364,7 @@ int nf_batch_writer_add(struct nf_batch_writer *w, const struct nf_event *ev, st
     if (ev->kind == NF_COMMIT ? w->batch.len < w->opt.limit : w->batch.len < CUT_AT)
         return 0;
     ret = end_batch(w, ev->kind != NF_COMMIT, err);
-    return ret < 0 ? ret : move(w, err);
+    return ret < 0 || w->hold ? ret : move(w, err);
 }
 
 int nf_batch_writer_flush(struct nf_batch_writer *w, struct nf_error *err)
@@ -371,6 +392,55 @@ int nf_batch_writer_resume(struct nf_batch_writer *w, int fd, struct nf_error *e
         f->sent = 0;
     w->unsent = w->head;
     return move(w, err);
+}
+
+void nf_batch_writer_hold(struct nf_batch_writer *w)
+{
+    w->hold = true;
+}
+
+int nf_batch_writer_end(struct nf_batch_writer *w, struct nf_error *err)
+{
+    return end_batch(w, false, err);
+}
+
+bool nf_batch_writer_next(const struct nf_batch_writer *w, const void **pos, bool fresh,
+                          struct nf_stored_frame *frame)
+{
+    const struct out_frame *f = *pos ? ((const struct out_frame *)*pos)->next : w->head;
+
+    while (f && fresh && f->stored)
+        f = f->next;
+    if (!f)
+        return false;
+    *frame = (struct nf_stored_frame){f->last_seq, {f->data, f->len}};
+    *pos = f;
+    return true;
+}
+
+int nf_batch_writer_stored(struct nf_batch_writer *w, struct nf_error *err)
+{
+    for (struct out_frame *f = w->head; f; f = f->next)
+        f->stored = true;
+    w->fresh = 0;
+    return move(w, err);
+}
+
+int nf_batch_writer_load(struct nf_batch_writer *w, const struct nf_stored_frame *frame,
+                         struct nf_error *err)
+{
+    struct out_frame *f;
+
+    if (w->batch.len > 0 || frame->last_seq < w->next_seq)
+        return nf_fail(err, NF_EINVAL, "batch up to event %llu where %llu was expected",
+                       (unsigned long long)frame->last_seq, (unsigned long long)w->next_seq);
+    f = append_frame(w, frame->last_seq, frame->bytes.len, err);
+    if (!f)
+        return NF_ENOMEM;
+    memcpy(f->data, frame->bytes.data, frame->bytes.len);
+    f->stored = true;
+    w->next_seq = frame->last_seq + 1;
+    return 0;
 }
 
 uint64_t nf_batch_writer_acked(const struct nf_batch_writer *w)

@@ -133,6 +133,30 @@ int nf_batch_writer_drain(struct nf_batch_writer *w, int timeout_ms, struct nf_e
 /* Go on with a new connection: sends what is not acknowledged again. */
 int nf_batch_writer_resume(struct nf_batch_writer *w, int fd, struct nf_error *err);
 
+/*
+ * For a sender that must store what it sends before it does.  While held back
+ * (from nf_batch_writer_hold() on), batches that end are kept and not sent, and
+ * adding neither blocks nor sends; nf_batch_writer_end() ends the batch that is
+ * being built; nf_batch_writer_next() lists, oldest first, what is kept and not
+ * acknowledged, from *@pos (null at first) on, and of that only what was not
+ * listed as stored if @fresh; nf_batch_writer_stored() says that all of it is
+ * stored, and sends it as nf_batch_writer_flush() would.  nf_batch_writer_load()
+ * takes over a frame (length included) that was stored in an earlier life, to
+ * be sent; all of them come before the first event, whose seq is then the one
+ * behind the last of them.
+ */
+struct nf_stored_frame {
+    uint64_t last_seq;
+    struct nf_bytes bytes; /* borrowed; with its length */
+};
+void nf_batch_writer_hold(struct nf_batch_writer *w);
+int nf_batch_writer_end(struct nf_batch_writer *w, struct nf_error *err);
+bool nf_batch_writer_next(const struct nf_batch_writer *w, const void **pos, bool fresh,
+                          struct nf_stored_frame *frame);
+int nf_batch_writer_stored(struct nf_batch_writer *w, struct nf_error *err);
+int nf_batch_writer_load(struct nf_batch_writer *w, const struct nf_stored_frame *frame,
+                         struct nf_error *err);
+
 /* Last seq acknowledged (without acknowledgements: written); next_seq - 1 at first. */
 uint64_t nf_batch_writer_acked(const struct nf_batch_writer *w);
 

@@ -14,6 +14,7 @@
 #include "bdi/daemon/handoff.h"
 #include "bdi/daemon/image_file.h"
 #include "bdi/daemon/image_nbd.h"
+#include "bdi/daemon/outbox.h"
 #include "bdi/daemon/sandbox.h"
 #include "bdi/daemon/say.h"
 
@@ -156,6 +157,39 @@ int engine_begin_epoch(struct engine *e, uint64_t epoch, struct nf_error *err)
     return output_begin(e->out, fd, epoch, 1, err);
 }
 
+int engine_cut_output(struct engine *e, uint64_t offset, struct nf_error *err)
+{
+    int fd = e->setup->out_fd;
+    struct stat st;
+
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return 0;
+    /* Somebody may have taken it away meanwhile. */
+    offset = offset < (uint64_t)st.st_size ? offset : (uint64_t)st.st_size;
+    if (ftruncate(fd, (off_t)offset) < 0 || lseek(fd, (off_t)offset, SEEK_SET) < 0)
+        return nf_fail(err, NF_EIO, "output: %s", strerror(errno));
+    return 0;
+}
+
+int engine_resume_epoch(struct engine *e, uint64_t epoch, uint64_t next_seq, uint64_t offset,
+                        struct nf_error *err)
+{
+    int fds[HANDOFF_FDS_MAX] = {-1, -1, -1};
+    int rc, fd = e->setup->out_fd;
+
+    if (e->setup->output == OUTPUT_STREAMER) {
+        rc = ask(e, HANDOFF_STREAM, epoch, next_seq, 1, fds, err);
+        fd = fds[0];
+    } else {
+        rc = engine_cut_output(e, offset, err);
+        if (rc == 0 && lseek(fd, 0, SEEK_CUR) <= 0) /* a pipe, or an empty file */
+            rc = ask(e, HANDOFF_HELLO, epoch, next_seq, 0, fds, err);
+    }
+    if (rc < 0)
+        return rc;
+    return output_begin(e->out, fd, epoch, next_seq, err);
+}
+
 /* Send @ev as the next one of the epoch. */
 int engine_emit(struct engine *e, struct nf_event *ev, struct nf_error *err)
 {
@@ -192,11 +226,13 @@ int engine_event(void *opaque, const struct nf_event *ev, struct nf_error *err)
     return engine_emit(e, &mine, err);
 }
 
-int engine_new_bdi(struct engine *e, struct nf_error *err)
+static int make_bdi(struct engine *e, uint64_t first_seq, struct nf_error *err)
 {
+    const struct bdi_state_fds state = {e->setup->present_fd, e->setup->undo_fd};
     struct bdi_options bo = {
         .epoch = e->epoch,
-        .first_seq = 1,
+        .first_seq = first_seq,
+        .state = e->setup->state ? &state : NULL,
         .content_limit = e->setup->opt->content_limit,
         .snapshot = e->setup->opt->snapshot,
         .event = engine_event,
@@ -204,12 +240,28 @@ int engine_new_bdi(struct engine *e, struct nf_error *err)
     };
 
     bdi_free(e->bdi);
-    e->bdi = NULL;
-    e->next_seq = 1;
-    if (ftruncate(e->setup->shadow_fd, 0) < 0)
-        return nf_fail(err, NF_EIO, "shadow: %s", strerror(errno));
     e->bdi = bdi_new(e->img, e->setup->shadow_fd, &bo, err);
     return e->bdi ? 0 : (err->code < 0 ? err->code : NF_ENOMEM);
+}
+
+int engine_new_bdi(struct engine *e, struct nf_error *err)
+{
+    bdi_free(e->bdi);
+    e->bdi = NULL;
+    e->next_seq = 1;
+    if (ftruncate(e->setup->shadow_fd, 0) < 0 ||
+        (e->setup->state &&
+         (ftruncate(e->setup->present_fd, 0) < 0 || ftruncate(e->setup->undo_fd, 0) < 0)))
+        return nf_fail(err, NF_EIO, "shadow: %s", strerror(errno));
+    return make_bdi(e, 1, err);
+}
+
+int engine_resume_bdi(struct engine *e, uint64_t generation, struct nf_bytes state,
+                      struct nf_error *err)
+{
+    int rc = make_bdi(e, e->next_seq, err);
+
+    return rc < 0 ? rc : bdi_resume(e->bdi, generation, state, err);
 }
 
 /* --- start and end ------------------------------------------------------- */
@@ -221,7 +273,8 @@ static int prepare(struct engine *e, struct nf_error *err)
     struct engine_setup *s = e->setup;
     const int keep[] = {s->control,  s->image_fd, s->nbd_sock,  s->tap.sock, s->tap.data,
                         s->tap.ctrl, s->trace_fd, s->shadow_fd, s->hold_fd,
-                        s->kept_fd,  s->out_fd};
+                        s->kept_fd,  s->out_fd,    s->present_fd, s->undo_fd,
+                        s->outbox_fds[0], s->outbox_fds[1], s->lock_fd};
     struct stat st;
     sigset_t set;
 
@@ -315,7 +368,11 @@ static int run(struct engine *e, struct nf_error *err)
 
 int engine_main(struct engine_setup *setup)
 {
-    struct engine e = {.setup = setup, .signals = -1};
+    struct engine e = {
+        .setup = setup,
+        .signals = -1,
+        .state_mode = setup->state ? STATE_VOID : STATE_NONE,
+    };
     struct nf_error err = {0};
     int rc = run(&e, &err);
 
@@ -324,6 +381,7 @@ int engine_main(struct engine_setup *setup)
     bdi_free(e.bdi);
     nf_batch_writer_free(e.hold);
     output_free(e.out);
+    outbox_free(e.outbox);
     if (e.overlay)
         nf_image_overlay_free(e.overlay);
     else

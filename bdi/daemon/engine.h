@@ -23,6 +23,11 @@ struct engine_setup {
     int hold_fd;     /* empty file for events of an attach in the making; tap */
     int kept_fd;     /* empty file for a copy of what an attach reads; tap */
     int out_fd;      /* PROTO, JSON */
+
+    bool state;      /* --state: shadow_fd and these may hold something */
+    int present_fd, undo_fd, outbox_fds[2];
+    int lock_fd;     /* held as long as one of the two processes lives */
+    char boot_id[37]; /* of the host, text */
 };
 
 /*

@@ -16,6 +16,14 @@
 #include "common/frame.h"
 #include "common/image_overlay.h"
 
+enum state_mode {
+    STATE_NONE = 0, /* without --state */
+    STATE_VOID,     /* what is stored, if anything, is no picture */
+    STATE_BEGUN,    /* an epoch's first events are on their way */
+    STATE_ARMING,   /* they are delivered */
+    STATE_KEPT,     /* stored, and since then nothing leaves unstored */
+};
+
 struct engine {
     struct engine_setup *setup;
     int signals; /* signalfd; tap */
@@ -36,6 +44,13 @@ struct engine {
     uint64_t position;     /* tap: seq of the first record not consumed */
     uint64_t last_release; /* tap: newest record given back */
     struct bdi *bdi;
+
+    /* state.c */
+    enum state_mode state_mode;
+    struct outbox *outbox;
+    uint64_t begun_seq;                  /* last event of the attach */
+    uint64_t saved_seq, saved_position;  /* as stored last */
+    uint64_t unsaved_records, unsaved_bytes;
     bool any_fs;       /* one was attached, some time */
     char why_none[300]; /* what was said last of one that was not */
 };
@@ -51,10 +66,19 @@ int engine_reconnect_tap(struct engine *e, struct nf_error *err);
 
 /* HELLO is said and the output ready for the first event of @epoch. */
 int engine_begin_epoch(struct engine *e, uint64_t epoch, struct nf_error *err);
+/* The same for one that goes on: HELLO is said with @next_seq; a file is cut at
+ * @offset and has its HELLO. */
+int engine_resume_epoch(struct engine *e, uint64_t epoch, uint64_t next_seq, uint64_t offset,
+                        struct nf_error *err);
+/* An output file ends at @offset: what follows is written there. */
+int engine_cut_output(struct engine *e, uint64_t offset, struct nf_error *err);
 int engine_emit(struct engine *e, struct nf_event *ev, struct nf_error *err);
 int engine_event(void *opaque, const struct nf_event *ev, struct nf_error *err);
 /* A fresh e->bdi over an empty shadow, for e->epoch. */
 int engine_new_bdi(struct engine *e, struct nf_error *err);
+/* e->bdi as it was saved; its next event is e->next_seq. As bdi_resume(). */
+int engine_resume_bdi(struct engine *e, uint64_t generation, struct nf_bytes state,
+                      struct nf_error *err);
 
 /* status.c: one line of JSON on stderr: what is watched, how far behind, at what cost. */
 void engine_say_status(struct engine *e);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "bdi/daemon/say.h"
+#include "bdi/daemon/state.h"
 
 #define ATTACH_TRIES 10
 #define ATTACH_PAUSE_MS 10 /* grows with each try */
@@ -222,6 +223,8 @@ static int attach(struct engine *e, uint64_t epoch, struct nf_error *err)
                        "try again when it is quieter",
                        e->setup->opt->tap, ATTACH_TRIES);
     if (rc == 0)
+        rc = state_begin(e, err);
+    if (rc == 0)
         rc = engine_begin_epoch(e, epoch, err);
     if (rc == 0)
         rc = hold_deliver(e, err);
@@ -241,7 +244,9 @@ static int attach_again(struct engine *e, struct nf_error *err)
     int rc;
 
     say("tap %s: %s; reading the disk again", e->setup->opt->tap, err->text);
-    rc = output_drain(e->out, -1, err);
+    rc = state_void(e, err);
+    if (rc == 0)
+        rc = output_drain(e->out, -1, err);
     release(e);
     return rc < 0 ? rc : attach(e, next_epoch(e), err);
 }
@@ -304,15 +309,14 @@ static int heartbeat(struct engine *e, struct nf_error *err)
     ev.heartbeat.last_seq = e->next_seq - 1;
     ev.heartbeat.ring_fill_permille = st.fill_permille;
     rc = engine_emit(e, &ev, err);
-    return rc < 0 ? rc : output_flush(e->out, err);
+    return rc < 0 ? rc : state_save(e, err);
 }
 
 /* Nothing to take: all goes out, then sleep. */
 static int idle(struct engine *e, int timeout_ms, struct nf_error *err)
 {
-    int rc = output_flush(e->out, err);
+    int rc = state_save(e, err);
 
-    release(e);
     if (rc == 0)
         rc = engine_ask_stream(e, err);
     if (rc == 0)
@@ -345,20 +349,23 @@ static int stream(struct engine *e, struct nf_error *err)
         if (rc == 1) {
             rc = consume(e, &rec, err);
             took = true;
+            if (rc == 0 && state_due(e, &rec))
+                rc = state_save(e, err);
             if (++burst % RELEASE_EVERY == 0) {
-                release(e);
+                if (e->state_mode == STATE_NONE)
+                    release(e);
                 take_signals(e);
                 if (rc == 0)
                     rc = output_poll(e->out, err);
             }
         } else if (rc == NF_ECLOSED) {
-            rc = output_flush(e->out, err);
+            rc = state_save(e, err);
             if (rc == 0)
                 rc = tap_lost(e, err);
             if (rc == 1) {
                 say("tap %s: the disk's stream has ended", e->setup->opt->tap);
                 rc = bdi_idle(e->bdi, INT64_MAX, err);
-                return rc < 0 ? rc : output_flush(e->out, err);
+                return rc < 0 ? rc : state_save(e, err);
             }
         } else if (rc == 0) {
             int64_t now = clock_ns(CLOCK_MONOTONIC);
@@ -396,7 +403,11 @@ int engine_follow_tap(struct engine *e, struct nf_error *err)
     e->position = st.tail;
     e->last_release = st.tail - 1;
     e->epoch = 0;
-    rc = attach(e, e->setup->opt->epoch ? e->setup->opt->epoch : next_epoch(e), err);
+    rc = state_resume(e, err);
+    if (rc == 1)
+        rc = 0; /* nothing is to be read */
+    else if (rc == 0 && !e->stop)
+        rc = attach(e, e->setup->opt->epoch ? e->setup->opt->epoch : next_epoch(e), err);
     if (rc == 0 && !e->stop) {
         if (bdi_get_status(e->bdi)->filesystems)
             say("tap %s: following, epoch %llu", e->setup->opt->tap,
@@ -406,15 +417,18 @@ int engine_follow_tap(struct engine *e, struct nf_error *err)
                 e->why_none, (unsigned long long)e->epoch);
         rc = stream(e, err);
     }
+    if (rc == 0 && e->state_mode != STATE_NONE && output_epoch(e->out) != 0)
+        rc = state_save(e, err);
     if (output_epoch(e->out) != 0) {
         struct nf_error second;
         int left = output_drain(e->out, GOODBYE_MS, rc < 0 ? &second : err);
 
-        if (rc == 0 && left == 1)
+        if (rc == 0 && left == 1 && e->state_mode != STATE_KEPT)
             return nf_fail(err, NF_ELOST, "the streamer did not take the last events");
-        if (rc == 0)
+        if (rc == 0 && left < 0)
             rc = left;
     }
-    release(e);
+    if (e->state_mode != STATE_KEPT)
+        release(e);
     return rc;
 }

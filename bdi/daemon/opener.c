@@ -20,6 +20,7 @@
 #include "bdi/daemon/handoff.h"
 #include "bdi/daemon/nbd_uri.h"
 #include "bdi/daemon/say.h"
+#include "bdi/daemon/state_dir.h"
 #include "bdi/daemon/unix_socket.h"
 #include "common/frame.h"
 
@@ -136,7 +137,8 @@ static int open_output(struct opener *o, struct nf_error *err)
         close(fd);
         return nf_fail(err, NF_EINVAL, "output %s: that is the input", path);
     }
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && ftruncate(fd, 0) < 0) {
+    /* With --state the engine knows where to go on. */
+    if (!o->opt->state && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && ftruncate(fd, 0) < 0) {
         int e = errno;
 
         close(fd);
@@ -165,6 +167,19 @@ static int open_image(struct opener *o, struct nf_error *err)
     return s->nbd_sock < 0 ? s->nbd_sock : 0;
 }
 
+/* One that was killed a moment ago may still hold the tap. */
+static int connect_tap(struct opener *o, struct nf_error *err)
+{
+    int64_t until = now_ms(CLOCK_MONOTONIC) + (o->opt->state ? TAP_PATIENCE_MS : 0);
+    const struct timespec pause = {.tv_nsec = RETRY_MS / 5 * 1000000l};
+    int rc;
+
+    while ((rc = nf_tap_connect(o->opt->tap, &o->setup.tap, err)) == NF_EBUSY &&
+           now_ms(CLOCK_MONOTONIC) < until)
+        nanosleep(&pause, NULL);
+    return rc;
+}
+
 static int open_everything(struct opener *o, struct nf_error *err)
 {
     struct engine_setup *s = &o->setup;
@@ -175,7 +190,9 @@ static int open_everything(struct opener *o, struct nf_error *err)
         if (s->trace_fd < 0)
             return s->trace_fd;
     } else {
-        rc = nf_tap_connect(o->opt->tap, &s->tap, err);
+        rc = o->opt->state ? state_dir_open(o->opt->state, s, err) : 0;
+        if (rc == 0)
+            rc = connect_tap(o, err);
         if (rc < 0)
             return rc;
         s->hold_fd = open_scratch("events on hold", err);
@@ -188,7 +205,8 @@ static int open_everything(struct opener *o, struct nf_error *err)
     rc = open_image(o, err);
     if (rc < 0)
         return rc;
-    s->shadow_fd = open_scratch("shadow", err);
+    if (s->shadow_fd < 0)
+        s->shadow_fd = open_scratch("shadow", err);
     if (s->shadow_fd < 0)
         return s->shadow_fd;
     if (o->opt->streamer) {
@@ -469,7 +487,8 @@ static int start_engine(struct opener *o, struct nf_error *err)
 static void close_engine_fds(struct engine_setup *s)
 {
     int *fds[] = {&s->control, &s->image_fd, &s->nbd_sock, &s->trace_fd, &s->shadow_fd,
-                  &s->hold_fd,  &s->kept_fd};
+                  &s->hold_fd,  &s->kept_fd,  &s->present_fd, &s->undo_fd,
+                  &s->outbox_fds[0], &s->outbox_fds[1]};
 
     for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
         if (*fds[i] >= 0)
@@ -493,7 +512,11 @@ int opener_main(const struct options *opt)
                   .shadow_fd = -1,
                   .hold_fd = -1,
                   .kept_fd = -1,
-                  .out_fd = -1},
+                  .out_fd = -1,
+                  .present_fd = -1,
+                  .undo_fd = -1,
+                  .outbox_fds = {-1, -1},
+                  .lock_fd = -1},
         .control = -1,
         .signals = -1,
         .stream_fd = -1,

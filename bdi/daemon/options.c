@@ -21,6 +21,7 @@ static const char help[] =
     "  --trace FILE        replay a trace instead\n"
     "  --image PATH|URI    the disk to read: a raw file, nbd://HOST[:PORT]/EXPORT or\n"
     "                      nbd+unix:///EXPORT?socket=PATH; with --trace, its base\n"
+    "  --state DIR         keep in DIR what is needed to go on after being killed\n"
     "  --host H --vm V --disk D\n"
     "                      what the events are from: [A-Za-z0-9._-]+\n"
     "                      (default: this host's name, \"vm\", \"disk\")\n"
@@ -170,8 +171,8 @@ enum options_result options_parse(int argc, char **argv, struct options *opt)
             opt->image = optarg;
             break;
         case OPT_STATE:
-            say("--state is not available in this version");
-            return OPTIONS_USAGE;
+            opt->state = optarg;
+            break;
         case OPT_HOST:
             host = optarg;
             break;
@@ -237,6 +238,12 @@ enum options_result options_parse(int argc, char **argv, struct options *opt)
             return usage("--out: the file's name is empty");
         opt->out = out;
     }
+    if (opt->state && !opt->state[0])
+        return usage("--state: the directory's name is empty");
+    if (opt->state && opt->trace)
+        return usage("--state is of use with --tap only: a trace can be replayed again");
+    if (opt->state && opt->json)
+        return usage("--state needs --format proto");
     if (host && !nf_source_name_valid(host))
         return usage("--host %s: must be 1 to %d of [A-Za-z0-9._-]", host, NF_SOURCE_NAME_MAX);
     if (!nf_source_name_valid(opt->vm))

@@ -18,6 +18,7 @@ struct options {
     const char *vm, *disk;
     const char *out;       /* path; null for standard output and the streamer */
     const char *streamer;  /* socket path, or null */
+    const char *state;     /* directory, or null; only with a tap */
     bool json;
     bool snapshot;
     uint64_t content_limit;

@@ -219,3 +219,13 @@ int output_resume(struct output *out, int fd, struct nf_error *err)
         close(old);
     return rc;
 }
+
+struct nf_batch_writer *output_writer(const struct output *out)
+{
+    return out->frames;
+}
+
+int output_stored(struct output *out, struct nf_error *err)
+{
+    return judge(out, nf_batch_writer_stored(out->frames, err));
+}

@@ -31,6 +31,7 @@ struct output_options {
 };
 
 struct output;
+struct nf_batch_writer;
 
 /* Null on failure. */
 struct output *output_new(const struct output_options *opt, struct nf_error *err);
@@ -64,5 +65,10 @@ bool output_lost(const struct output *out);
 uint64_t output_acked(const struct output *out);
 uint64_t output_epoch(const struct output *out);
 int output_resume(struct output *out, int fd, struct nf_error *err);
+
+/* For --state: the frames' writer, null before output_begin() and for JSON; and
+ * nf_batch_writer_stored() of it. */
+struct nf_batch_writer *output_writer(const struct output *out);
+int output_stored(struct output *out, struct nf_error *err);
 
 #endif

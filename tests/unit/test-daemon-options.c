@@ -114,7 +114,9 @@ static void wrong_usage_is_one_line(void **state)
         {"--tap a --image i --out unix:s --format json", "json"},
         {"--tap a --image i --epoch 0", "--epoch 0"},
         {"--tap a --image i --epoch 1x", "1x"},
-        {"--tap a --image i --state d", "--state is not available in this version"},
+        {"--trace a --image i --state d", "--state is of use with --tap only"},
+        {"--tap a --image i --state d --format json", "--state needs --format proto"},
+        {"--tap a --image i --state=", "--state: the directory's name is empty"},
     };
 
     (void)state;
