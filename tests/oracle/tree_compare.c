@@ -344,7 +344,7 @@ static int compare_object(struct compare *c, int a, int b, struct nf_error *err)
             return cannot(c, "readlink", err);
         if (la != lb || memcmp(c->buf[0], c->buf[1], (size_t)la) != 0)
             difference(c, "link target differs");
-    } else if (S_ISREG(x.st_mode)) {
+    } else if (S_ISREG(x.st_mode) && (x.st_size || y.st_size)) {
         NF_AUTO_CLOSE int fa = reopen(a, O_RDONLY);
         /* Encrypted, and the key is not here: all that there is to see was compared. */
         const bool opaque = fa < 0 && errno == ENOKEY;
@@ -359,7 +359,7 @@ static int compare_object(struct compare *c, int a, int b, struct nf_error *err)
             return compare_opaque(c, fb, (uint64_t)x.st_size, err);
         else
             return compare_content(c, fa, fb, (uint64_t)x.st_size, err);
-    } else if (x.st_rdev != y.st_rdev) {
+    } else if (!S_ISREG(x.st_mode) && x.st_rdev != y.st_rdev) {
         difference(c, "device: %u:%u in %s, %u:%u in %s", major(x.st_rdev), minor(x.st_rdev),
                    c->opt->names[0], major(y.st_rdev), minor(y.st_rdev), c->opt->names[1]);
     }

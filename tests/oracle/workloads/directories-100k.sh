@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # A directory of 100000 entries: filled, changed, emptied in part, moved.
-# oracle: size=256M inodes=120000 --sample=3
+# oracle: size=256M inodes=120000 stages=equal --sample=1
 set -eu
 
 mkdir big

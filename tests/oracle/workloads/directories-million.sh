@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # A directory of 1000000 entries: filled, changed, emptied in part, moved.
-# oracle: size=2G inodes=1100000 --sample=2
+# oracle: size=2G inodes=1100000 stages=equal --sample=1
 set -eu
 
 mkdir big

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # A file with as many names as ext4 allows, and the one that is too many.
-# oracle: --sample=4
+# oracle: stages=equal --sample=3
 set -eu
 
 mkdir d
