@@ -84,6 +84,29 @@ static ext2_ino_t add(ext2_filsys fs, ext2_ino_t dir, const char *name, uint32_t
     return ino;
 }
 
+/* A directory whose names, and a link's target, pass for ciphertext. */
+static void add_encrypted(ext2_filsys fs)
+{
+    static const char cipher[] = "\x10\0sixteen bytes...";
+    struct ext2_inode inode;
+    ext2_ino_t dir, ino;
+
+    CHECK(ext2fs_new_inode(fs, EXT2_ROOT_INO, 0, NULL, &dir) == 0);
+    CHECK(ext2fs_mkdir(fs, EXT2_ROOT_INO, dir, "c") == 0);
+    ino = add(fs, dir, "any bytes / and more", EXT4_EXTENTS_FL | EXT4_ENCRYPT_FL, 2 * BLOCK);
+    CHECK(ext2fs_link(fs, dir, "a second name of it", ino, EXT2_FT_REG_FILE) == 0);
+    CHECK(ext2fs_new_inode(fs, dir, 0, NULL, &ino) == 0);
+    CHECK(ext2fs_symlink(fs, dir, ino, "an encrypted link", "short") == 0);
+    CHECK(ext2fs_read_inode(fs, ino, &inode) == 0);
+    inode.i_flags |= EXT4_ENCRYPT_FL;
+    inode.i_size = sizeof(cipher) - 1;
+    memcpy(inode.i_block, cipher, sizeof(cipher));
+    CHECK(ext2fs_write_inode(fs, ino, &inode) == 0);
+    CHECK(ext2fs_read_inode(fs, dir, &inode) == 0);
+    inode.i_flags |= EXT4_ENCRYPT_FL;
+    CHECK(ext2fs_write_inode(fs, dir, &inode) == 0);
+}
+
 static void make_base(void)
 {
     struct ext2_super_block sb = { 0 };
@@ -98,8 +121,9 @@ static void make_base(void)
     sb.s_rev_level = EXT2_DYNAMIC_REV;
     sb.s_inode_size = 256;
     sb.s_inodes_count = 64;
-    sb.s_feature_compat = EXT2_FEATURE_COMPAT_EXT_ATTR;
-    sb.s_feature_incompat = EXT2_FEATURE_INCOMPAT_FILETYPE | EXT3_FEATURE_INCOMPAT_EXTENTS;
+    sb.s_feature_compat = EXT2_FEATURE_COMPAT_EXT_ATTR | EXT2_FEATURE_COMPAT_DIR_INDEX;
+    sb.s_feature_incompat = EXT2_FEATURE_INCOMPAT_FILETYPE | EXT3_FEATURE_INCOMPAT_EXTENTS |
+                            EXT4_FEATURE_INCOMPAT_ENCRYPT;
     ext2fs_blocks_count_set(&sb, BLOCKS);
     CHECK(ext2fs_initialize(path, 0, &sb, unix_io_manager, &fs) == 0);
     fs->now = 1700000000;
@@ -129,6 +153,7 @@ static void make_base(void)
     memset(target, 't', sizeof(target));
     target[sizeof(target) - 1] = '\0';
     CHECK(ext2fs_symlink(fs, dir, 0, "long", target) == 0);
+    add_encrypted(fs);
     CHECK(ext2fs_close_free(&fs) == 0);
     CHECK(pread(fd, base, sizeof(base), 0) == sizeof(base));
     close(fd);
