@@ -177,7 +177,7 @@ static int build(struct ext4_fs *fs, const struct nf_bytes *state, struct nf_err
     if (ret == 0 && fs->journal_ino)
         ret = open_journal(fs, err);
     picture_drop_staged(&fs->pic);
-    if (ret == 0)
+    if (ret == 0 && fs->journal_open)
         ret = recover(fs, err);
     if (ret == 0 && state)
         ret = picture_load(&fs->pic, *state, err);
@@ -199,7 +199,7 @@ static int build(struct ext4_fs *fs, const struct nf_bytes *state, struct nf_err
         ret = ext4_super_mark(fs, err);
     /* Half done: it is read again when it is whole. */
     fs->reshaped = fs->worked_on;
-    return ret < 0 ? ret : read_fast_commits(fs, state, err);
+    return ret < 0 || !fs->journal_open ? ret : read_fast_commits(fs, state, err);
 }
 
 int ext4_attach(const struct fs_context *ctx, void **inout, struct nf_error *err)

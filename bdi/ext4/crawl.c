@@ -126,11 +126,13 @@ int crawl_dir(struct ext4_fs *fs, uint32_t ino, const struct ext4_inode *inode,
                     ahead = true;
                     continue;
                 }
-                if (e.bad_name || !ext4_inode_visible(fs, e.ino) ||
-                    !ext4_inode_live(fs, VIEW_OLD, e.ino)) {
+                if (e.bad_name || !ext4_inode_visible(fs, e.ino)) {
                     ext4_oddity(fs);
                     continue;
                 }
+                /* It names nothing, until its inode is repaired. */
+                if (!ext4_inode_live(fs, VIEW_OLD, e.ino))
+                    ext4_oddity(fs);
                 ret = names_add(&fs->names, &ref);
                 if (ret < 0)
                     return nf_fail(err, ret, "name index: %s", nf_status_name(ret));

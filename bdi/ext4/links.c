@@ -306,7 +306,7 @@ int links_pair(struct links *l, struct nf_error *err)
         if (s->has_old && s->has_new && s->old_ref.ino == s->new_ref.ino) {
             const struct step_inode *si = u64map_get(&l->step->touched, s->old_ref.ino);
 
-            if (!si || si->same || !si->old_live || !si->new_live) {
+            if (!si || si->same || (!si->old_live && !si->new_live)) {
                 /* The same entry; perhaps at another place in the directory. */
                 if (memcmp(&s->old_ref, &s->new_ref, sizeof(s->old_ref)) != 0) {
                     names_remove(&fs->names, &s->old_ref);
@@ -317,11 +317,14 @@ int links_pair(struct links *l, struct nf_error *err)
                 continue;
             }
         }
-        if (s->has_old && !entry_counts(l, false, s->old_ref.ino))
+        if (s->has_old && !entry_counts(l, false, s->old_ref.ino)) {
+            names_remove(&fs->names, &s->old_ref);
             s->has_old = false;
+        }
         if (s->has_new && !entry_counts(l, true, s->new_ref.ino)) {
             ext4_oddity(fs); /* an entry that names nothing */
             s->has_new = false;
+            s->dangling = ext4_inode_visible(fs, s->new_ref.ino);
         }
         if (!s->has_old)
             continue;
@@ -371,7 +374,8 @@ nomem:
 int links_finish(struct links *l, struct nf_error *err)
 {
     for (size_t i = 0; i < l->nslots; i++) {
-        if (l->slots[i]->has_new && names_add(&l->fs->names, &l->slots[i]->new_ref) < 0)
+        if ((l->slots[i]->has_new || l->slots[i]->dangling) &&
+            names_add(&l->fs->names, &l->slots[i]->new_ref) < 0)
             return nf_fail(err, NF_ENOMEM, "name index: out of memory");
     }
     return 0;

@@ -37,6 +37,22 @@ static size_t names_left(struct links *l, const struct node *n)
     return count;
 }
 
+/* Does an inode that has no name left still count some? Then somebody took the
+ * entry alone (debugfs), or lost it, and e2fsck will give it another. */
+static bool comes_back(struct links *l, const struct node *n)
+{
+    struct ext4_inode inode;
+    const uint8_t *raw;
+
+    if (n->si)
+        return n->si->same && n->si->new.attr.links > 0 && !ext4_is_dir(&n->si->new);
+    raw = ext4_inode_raw(l->fs, VIEW_NEW, (uint32_t)n->key);
+    if (!raw)
+        return false;
+    ext4_inode_decode(&inode, raw, l->fs->inode_size);
+    return inode.attr.links > 0 && !ext4_is_dir(&inode);
+}
+
 static int send(struct links *l, struct nf_event *ev, struct nf_error *err)
 {
     ev->paths = l->paths.list;
@@ -109,7 +125,7 @@ int links_emit_remove(struct links *l, struct link_op *op, struct nf_error *err)
     if (!l->paths.n)
         return 0;
     paths_add_object(l->fs, &l->paths, n->key);
-    ev.unlink.last = names_left(l, n) == 0;
+    ev.unlink.last = names_left(l, n) == 0 && !comes_back(l, n);
     if (inode)
         ev.unlink.before = inode->attr;
     return send(l, &ev, err);

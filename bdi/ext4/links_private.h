@@ -19,6 +19,7 @@ struct slot {
     uint64_t dir;
     struct nf_bytes name;
     bool has_old, has_new;
+    bool dangling; /* names nothing, but may again, when its inode is repaired */
     struct name_ref old_ref, new_ref;
     struct link_op *leaving; /* not done yet: the place is still taken */
     struct slot *next;       /* hash chain */

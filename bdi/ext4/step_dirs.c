@@ -156,7 +156,8 @@ static int see_dir(struct ext4_fs *fs, struct links *links, struct step_inode *s
 }
 
 /* Without a journal, an inode can be written long after the name that it has now
- * replaced another's: then no block of the directory says so. */
+ * replaced another's, and e2fsck brings inodes to life that have a name still: then
+ * no block of the directory says so. */
 static int see_names_kept(struct ext4_fs *fs, struct links *links, const struct step_inode *si,
                           struct nf_error *err)
 {
@@ -228,7 +229,7 @@ int step_see_dirs(struct ext4_fs *fs, struct step *step, struct links *links,
     for (size_t i = 0; ret == 0 && i < step->n; i++) {
         const struct step_inode *si = step->order[i];
 
-        if (si->old_live && si->new_live && !si->same)
+        if (!si->same && (si->old_live || si->new_live))
             ret = see_names_kept(fs, links, si, err);
     }
     return ret;

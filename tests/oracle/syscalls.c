@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +37,8 @@ static const char usage_text[] =
     "       syscalls fsync FILE\n"
     "       syscalls deep COUNT NAME           mkdir and chdir, COUNT times, then a file\n"
     "       syscalls encrypt DIR VERSION BYTE FLAGS   add a key made of BYTE, set a policy\n"
-    "       syscalls verity FILE BLOCKSIZE     enable verity\n";
+    "       syscalls verity FILE BLOCKSIZE     enable verity\n"
+    "       syscalls shutdown DIR              ext4: as if the power went, nothing is written any more\n";
 
 static int fail(const char *what)
 {
@@ -252,6 +254,12 @@ int main(int argc, char **argv)
                                 (unsigned)strtoul(argv[5], NULL, 0));
     if (CALL("verity", 2))
         return syscalls_verity(argv[2], (unsigned)atoi(argv[3]));
+    if (CALL("shutdown", 1)) {
+        uint32_t no_flush = 2; /* EXT4_GOING_FLAGS_NOLOGFLUSH */
+
+        fd = open(argv[2], O_RDONLY);
+        return fd < 0 || ioctl(fd, _IOR('X', 125, uint32_t), &no_flush) < 0 ? fail(argv[2]) : 0;
+    }
     if (CALL("fsync", 1)) {
         fd = open(argv[2], O_RDONLY);
         return fd < 0 || fsync(fd) < 0 ? fail(argv[2]) : 0;
