@@ -51,6 +51,7 @@ struct engine {
     uint64_t begun_seq;                  /* last event of the attach */
     uint64_t saved_seq, saved_position;  /* as stored last */
     uint64_t unsaved_records, unsaved_bytes;
+    bool overflowed;   /* the ring did, between two readings of an attach */
     bool any_fs;       /* one was attached, some time */
     char why_none[300]; /* what was said last of one that was not */
 };

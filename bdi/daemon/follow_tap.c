@@ -15,8 +15,9 @@
 #include "bdi/daemon/say.h"
 #include "bdi/daemon/state.h"
 
-#define ATTACH_TRIES 10
-#define ATTACH_PAUSE_MS 10 /* grows with each try */
+#define ATTACH_PAUSE_MS 10 /* grows with each try... */
+#define ATTACH_PAUSES 50   /* ...up to so many of them */
+#define ATTACH_SAY 10      /* tries, then somebody may want to know */
 #define HEARTBEAT_MS 5000
 /* Blocks written in place are looked at when the guest pauses, and then each second
  * as long as something waits. */
@@ -106,6 +107,7 @@ static int skip_to_head(struct engine *e, struct nf_error *err)
         int rc = next_record(e, &rec, err);
 
         if (rc == 1) {
+            e->overflowed |= rec.type == NF_REC_GAP;
             rc = image_kept_record(e->img, &rec, err);
             e->position = rec.seq + 1;
         } else if (rc == 0) {
@@ -116,6 +118,24 @@ static int skip_to_head(struct engine *e, struct nf_error *err)
         release(e);
     }
     return 0;
+}
+
+/* image_kept_set_drain(): take what is there, wait for nothing. */
+static int drain_ring(void *opaque, struct nf_error *err)
+{
+    struct engine *e = opaque;
+    struct nf_record rec;
+    int rc;
+
+    while ((rc = next_record(e, &rec, err)) == 1) {
+        rc = image_kept_record(e->img, &rec, err);
+        if (rc < 0)
+            return rc;
+        e->position = rec.seq + 1;
+        release(e);
+    }
+    image_settled_set_position(e->settled, e->position);
+    return rc == NF_ECLOSED ? 0 : rc;
 }
 
 static int hold_begin(struct engine *e, struct nf_error *err)
@@ -178,10 +198,16 @@ static int hold_deliver(struct engine *e, struct nf_error *err)
  */
 static int try_attach(struct engine *e, struct nf_error *err)
 {
-    int rc = skip_to_head(e, err);
+    bool warm_up;
+    int rc;
 
+    e->overflowed = false;
+    rc = skip_to_head(e, err);
     if (rc < 0 || e->stop)
         return rc;
+    /* The ring does not hold what the guest writes during a whole reading: first
+     * let everything be kept that there is, taking records meanwhile. */
+    warm_up = e->overflowed;
     image_settled_set_position(e->settled, e->position);
     image_kept_take_moved(e->img);
     rc = hold_begin(e, err);
@@ -189,9 +215,11 @@ static int try_attach(struct engine *e, struct nf_error *err)
         rc = engine_new_bdi(e, err);
     if (rc < 0)
         return rc;
+    image_kept_set_drain(e->img, warm_up ? drain_ring : NULL, e);
     rc = bdi_attach(e->bdi, err);
+    image_kept_set_drain(e->img, NULL, NULL);
     /* Whatever was found broken in a disk that moved may be whole. */
-    if (image_kept_take_moved(e->img))
+    if (image_kept_take_moved(e->img) || (warm_up && rc != NF_EIO && rc != NF_ENOMEM))
         return 1;
     return rc < 0 ? nf_fail_prefix(err, "image %s", e->setup->opt->image) : 0;
 }
@@ -201,27 +229,24 @@ static int attach(struct engine *e, uint64_t epoch, struct nf_error *err)
     int rc = image_kept_start(e->img, err);
 
     e->epoch = epoch;
-    for (int i = 0; i < ATTACH_TRIES && rc >= 0 && (i == 0 || rc == 1) && !e->stop; i++) {
+    /* Each try reads only what none before it did, so there is an end to them. */
+    for (int i = 0; rc >= 0 && (i == 0 || rc == 1) && !e->stop; i++) {
         if (i > 0) {
-            struct timespec pause = {
-                .tv_sec = i * ATTACH_PAUSE_MS / 1000,
-                .tv_nsec = i * ATTACH_PAUSE_MS % 1000 * 1000000l,
-            };
+            int ms = (i < ATTACH_PAUSES ? i : ATTACH_PAUSES) * ATTACH_PAUSE_MS;
+            struct timespec pause = {.tv_nsec = ms * 1000000l};
 
             nanosleep(&pause, NULL);
             take_signals(e);
         }
+        if (i == ATTACH_SAY)
+            say("tap %s: the guest keeps writing where its file systems are read; going on",
+                e->setup->opt->tap);
         rc = try_attach(e, err);
     }
     if (e->stop)
         return 0;
     if (rc == 0)
         rc = image_kept_stop(e->img, err);
-    if (rc == 1)
-        return nf_fail(err, NF_EBUSY,
-                       "tap %s: the guest kept writing where its file systems are read, %d times; "
-                       "try again when it is quieter",
-                       e->setup->opt->tap, ATTACH_TRIES);
     if (rc == 0)
         rc = state_begin(e, err);
     if (rc == 0)

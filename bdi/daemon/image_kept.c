@@ -25,6 +25,8 @@ struct image_kept {
     bool ahead; /* something moved: read on from what is read */
     struct u64map pages; /* of the copy that are valid; the values mean nothing */
     uint8_t *buf;        /* CHUNK bytes */
+    int (*drain)(void *opaque, struct nf_error *err);
+    void *opaque;
 };
 
 static int copy_failed(const char *what, struct nf_error *err)
@@ -134,6 +136,11 @@ static int kept_read(struct nf_image *img, uint64_t offset, void *buf, size_t le
         size_t n = run(k, offset, len < CHUNK - PAGE ? len : CHUNK - PAGE, &kept);
         int ret;
 
+        if (!kept && k->drain) {
+            ret = k->drain(k->opaque, err);
+            if (ret < 0)
+                return ret;
+        }
         if (kept)
             ret = copy_read(k, offset, out, n, err);
         else if ((uint64_t)k->pages.used * PAGE >= KEPT_MAX)
@@ -160,6 +167,15 @@ bool image_kept_take_moved(struct nf_image *img)
     k->moved = false;
     k->ahead |= moved;
     return moved;
+}
+
+void image_kept_set_drain(struct nf_image *img, int (*drain)(void *opaque, struct nf_error *err),
+                          void *opaque)
+{
+    struct image_kept *k = (struct image_kept *)img;
+
+    k->drain = drain;
+    k->opaque = opaque;
 }
 
 static void kept_free(struct nf_image *img)

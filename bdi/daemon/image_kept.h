@@ -26,6 +26,12 @@ int image_kept_stop(struct nf_image *img, struct nf_error *err);
 /* Whether any read since the last call, while keeping, answered 1. */
 bool image_kept_take_moved(struct nf_image *img);
 
+/* Before each reading of @inner call @drain (null: nothing), which may pass records
+ * to image_kept_record(): what is read is then of no one moment, but nothing has
+ * to wait for the reader, and all that it needs is kept afterwards. */
+void image_kept_set_drain(struct nf_image *img, int (*drain)(void *opaque, struct nf_error *err),
+                          void *opaque);
+
 /* The reader passes @rec, the next record of the stream: the copy follows. */
 int image_kept_record(struct nf_image *img, const struct nf_record *rec, struct nf_error *err);
 
