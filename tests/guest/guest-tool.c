@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
@@ -265,6 +266,24 @@ static int cmd_fsync_loop(char **argv)
     return 0;
 }
 
+/* resize MOUNTPOINT MIB: the mounted ext4 gets that large. */
+static int cmd_resize(char **argv)
+{
+    int fd = open(argv[0], O_RDONLY | O_DIRECTORY);
+    struct statfs st;
+    uint64_t blocks;
+
+    if (fd < 0 || fstatfs(fd, &st) != 0) {
+        return fail("open", argv[0]);
+    }
+    blocks = (strtoull(argv[1], NULL, 10) << 20) / (uint64_t)st.f_bsize;
+    if (ioctl(fd, _IOW('f', 16, uint64_t), &blocks) != 0) { /* EXT4_IOC_RESIZE_FS */
+        return fail("resize", argv[0]);
+    }
+    close(fd);
+    return 0;
+}
+
 static const struct command {
     const char *name;
     int args;
@@ -275,7 +294,7 @@ static const struct command {
     { "delxattr", 2, cmd_delxattr },   { "exchange", 2, cmd_exchange },
     { "mmap", 3, cmd_mmap },           { "tmpfile", 3, cmd_tmpfile },
     { "fallocate", 4, cmd_fallocate }, { "chattr", 2, cmd_chattr },
-    { "fsync-loop", 2, cmd_fsync_loop },
+    { "fsync-loop", 2, cmd_fsync_loop }, { "resize", 2, cmd_resize },
 };
 
 int main(int argc, char **argv)
