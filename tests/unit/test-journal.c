@@ -374,6 +374,34 @@ static void found_in_any_order(void **state)
     }
 }
 
+/* journal_async_commit: the commit block may be on the disk before all the others. */
+static void commit_block_before_its_transaction(void **state)
+{
+    (void)state;
+    for (size_t f = 0; f < COUNT(formats); f++) {
+        struct stream s;
+        struct journal_txn t;
+
+        if (!(formats[f].features & JLOG_ASYNC))
+            continue;
+        stream_begin(&s, &formats[f], 2);
+        assert_int_equal(next(&s.j, &t), 0);
+        stream_write(&s, USUAL_BLOCKS);
+        for (uint32_t lblk = USUAL_BLOCKS - 1; lblk > 0; lblk--) {
+            assert_int_equal(s.found, 0);
+            stream_write(&s, lblk);
+        }
+        assert_int_equal(s.found, 1);
+        /* All of the next one's commit block before its first: neither. */
+        for (uint32_t lblk = 2 * USUAL_BLOCKS; lblk > USUAL_BLOCKS; lblk--) {
+            assert_int_equal(s.found, 1);
+            stream_write(&s, lblk);
+        }
+        assert_int_equal(s.found, 2);
+        stream_end(&s);
+    }
+}
+
 static void bad_copy_is_found_when_repaired(void **state)
 {
     (void)state;
@@ -939,6 +967,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(empty_transaction_is_one),
         cmocka_unit_test(found_when_the_commit_block_arrives),
         cmocka_unit_test(found_in_any_order),
+        cmocka_unit_test(commit_block_before_its_transaction),
         cmocka_unit_test(bad_copy_is_found_when_repaired),
         cmocka_unit_test(waiting_costs_no_scan_for_other_blocks),
         cmocka_unit_test(other_sequence_ends_the_log),
