@@ -45,6 +45,13 @@ struct bdi_state_fds {
     int undo;    /* the shadow's content of the last save, where it changed since */
 };
 
+/* How ext4 with a journal treats content; the disk does not say it. */
+enum bdi_data_mode {
+    BDI_DATA_AUTO = 0,      /* writeback if that is the file system's default, else ordered */
+    BDI_DATA_ORDERED = 1,   /* data=ordered or data=journal: exact at each commit */
+    BDI_DATA_WRITEBACK = 2, /* safe with any: content is told two commits later */
+};
+
 struct bdi_options {
     uint64_t epoch;         /* stamped on every event */
     uint64_t first_seq;     /* of the first event; 1 in a new epoch */
@@ -60,6 +67,8 @@ struct bdi_options {
      */
     int (*event)(void *opaque, const struct nf_event *ev, struct nf_error *err);
     void *opaque;
+
+    enum bdi_data_mode data_mode;
 };
 
 /*

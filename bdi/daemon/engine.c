@@ -237,6 +237,7 @@ static int make_bdi(struct engine *e, uint64_t first_seq, struct nf_error *err)
         .snapshot = e->setup->opt->snapshot,
         .event = engine_event,
         .opaque = e,
+        .data_mode = e->setup->opt->data_mode,
     };
 
     bdi_free(e->bdi);

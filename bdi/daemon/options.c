@@ -33,6 +33,9 @@ static const char help[] =
     "                      how much content a WRITE carries (default: none)\n"
     "  --snapshot, --no-snapshot\n"
     "                      begin with an ENTRY for every file (default: with --trace)\n"
+    "  --data-mode auto|ordered|writeback\n"
+    "                      how ext4 with a journal is mounted (default: auto, by the\n"
+    "                      file system's own default)\n"
     "  --epoch N           number of the epoch (default: from the clock or the trace)\n"
     "  --help, --version\n";
 
@@ -48,6 +51,7 @@ enum {
     OPT_FORMAT,
     OPT_CONTENT,
     OPT_SNAPSHOT,
+    OPT_DATA_MODE,
     OPT_NO_SNAPSHOT,
     OPT_EPOCH,
     OPT_HELP,
@@ -67,6 +71,7 @@ static const struct option longopts[] = {
     {"content", required_argument, NULL, OPT_CONTENT},
     {"snapshot", no_argument, NULL, OPT_SNAPSHOT},
     {"no-snapshot", no_argument, NULL, OPT_NO_SNAPSHOT},
+    {"data-mode", required_argument, NULL, OPT_DATA_MODE},
     {"epoch", required_argument, NULL, OPT_EPOCH},
     {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},
@@ -197,6 +202,16 @@ enum options_result options_parse(int argc, char **argv, struct options *opt)
             break;
         case OPT_NO_SNAPSHOT:
             snapshot = 0;
+            break;
+        case OPT_DATA_MODE:
+            if (strcmp(optarg, "auto") == 0)
+                opt->data_mode = BDI_DATA_AUTO;
+            else if (strcmp(optarg, "ordered") == 0)
+                opt->data_mode = BDI_DATA_ORDERED;
+            else if (strcmp(optarg, "writeback") == 0)
+                opt->data_mode = BDI_DATA_WRITEBACK;
+            else
+                return usage("--data-mode %s: neither auto, ordered nor writeback", optarg);
             break;
         case OPT_EPOCH:
             if (!parse_number(optarg, false, &opt->epoch) || opt->epoch == 0)

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "bdi/bdi.h"
 #include "common/event_pb.h"
 
 struct options {
@@ -21,6 +22,7 @@ struct options {
     const char *state;     /* directory, or null; only with a tap */
     bool json;
     bool snapshot;
+    enum bdi_data_mode data_mode;
     uint64_t content_limit;
     uint64_t epoch; /* 0: to be chosen */
 };

@@ -202,6 +202,18 @@ static int build(struct ext4_fs *fs, const struct nf_bytes *state, struct nf_err
     return ret < 0 || !fs->journal_open ? ret : read_fast_commits(fs, state, err);
 }
 
+/* Are freed blocks used again before their release is committed? */
+static bool content_unsettled(const struct ext4_fs *fs)
+{
+    enum bdi_data_mode mode = fs->ctx.emitter->opt.data_mode;
+    uint32_t defaults = fs->fs->super->s_default_mount_opts & EXT3_DEFM_JMODE;
+
+    if (!fs->journal_open)
+        return true;
+    return mode == BDI_DATA_WRITEBACK ||
+           (mode == BDI_DATA_AUTO && defaults == EXT3_DEFM_JMODE_WBACK);
+}
+
 int ext4_attach(const struct fs_context *ctx, void **inout, struct nf_error *err)
 {
     struct ext4_fs *before = *inout, *fs = calloc(1, sizeof(*fs));
@@ -247,7 +259,7 @@ int ext4_attach(const struct fs_context *ctx, void **inout, struct nf_error *err
     ret = ext4_emit_fs(fs, NF_FS_ATTACHED, NULL, err);
     if (ret == 0 && snapshot)
         ret = ext4_snapshot(fs, err);
-    if (ret == 0 && !fs->journal_open)
+    if (ret == 0 && content_unsettled(fs))
         ret = unsettled_init(fs, err);
     if (ret == 0)
         ext4_see_clean(fs);

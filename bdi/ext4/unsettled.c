@@ -202,6 +202,7 @@ int unsettled_publish(struct ext4_fs *fs, bool all, struct nf_error *err)
     }
     if (n)
         qsort(order, n, sizeof(*order), by_ino);
+    fs->txn = 0;
     fs->index = 0;
     for (size_t i = 0; ret >= 0 && i < n; i++) {
         bool late = now - order[i]->since_ns >= UNSETTLED_WAIT_NS;

@@ -48,6 +48,7 @@ static void defaults_for_a_trace(void **state)
     (void)state;
     assert_int_equal(parse("--trace t --image i", &opt, said, sizeof(said)), OPTIONS_RUN);
     assert_string_equal(said, "");
+    assert_int_equal(opt.data_mode, BDI_DATA_AUTO);
     assert_string_equal(opt.trace, "t");
     assert_string_equal(opt.image, "i");
     assert_null(opt.tap);
@@ -82,7 +83,7 @@ static void everything_for_a_tap(void **state)
     assert_int_equal(opt.epoch, 77);
     assert_int_equal(parse("--tap s --image i", &opt, said, sizeof(said)), OPTIONS_RUN);
     assert_false(opt.snapshot);
-    assert_int_equal(parse("--trace s --image i --no-snapshot --content all --out f "
+    assert_int_equal(parse("--trace s --image i --no-snapshot --content all --out f --data-mode writeback "
                            "--format json",
                            &opt, said, sizeof(said)),
                      OPTIONS_RUN);
@@ -90,6 +91,23 @@ static void everything_for_a_tap(void **state)
     assert_true(opt.content_limit == BDI_CONTENT_ALL);
     assert_string_equal(opt.out, "f");
     assert_true(opt.json);
+}
+
+static void data_modes(void **state)
+{
+    struct options opt;
+    char said[600];
+
+    (void)state;
+    assert_int_equal(parse("--trace t --image i --data-mode ordered", &opt, said, sizeof(said)),
+                     OPTIONS_RUN);
+    assert_int_equal(opt.data_mode, BDI_DATA_ORDERED);
+    assert_int_equal(parse("--trace t --image i --data-mode writeback", &opt, said, sizeof(said)),
+                     OPTIONS_RUN);
+    assert_int_equal(opt.data_mode, BDI_DATA_WRITEBACK);
+    assert_int_equal(parse("--trace t --image i --data-mode journal", &opt, said, sizeof(said)),
+                     OPTIONS_USAGE);
+    assert_non_null(strstr(said, "--data-mode journal: neither auto, ordered nor writeback"));
 }
 
 static void wrong_usage_is_one_line(void **state)
@@ -201,6 +219,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_for_a_trace), cmocka_unit_test(everything_for_a_tap),
+        cmocka_unit_test(data_modes),
         cmocka_unit_test(wrong_usage_is_one_line), cmocka_unit_test(uris),
         cmocka_unit_test(broken_uris),
     };
