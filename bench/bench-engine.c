@@ -6,6 +6,8 @@
  *   bench-engine decode TRACE          read a trace and do nothing with it
  *   bench-engine copy TRACE IMAGE      read it and keep the disk that it makes
  *   bench-engine replay TRACE IMAGE    the same, and infer events, without content
+ *   bench-engine send TRACE IMAGE      the same, and write them as frames to nowhere
+ *   bench-engine keep TRACE IMAGE      the same, storing everything before, as --state does
  *
  * Prints one line of NAME=VALUE: CPU and wall seconds, and what was counted.
  * The shadow is an unlinked file in $TMPDIR (or /var/tmp), as it is the daemon's.
@@ -21,17 +23,30 @@
 #include <unistd.h>
 
 #include "bdi/bdi.h"
+#include "bdi/daemon/outbox.h"
 #include "common/cleanup.h"
 #include "common/image_overlay.h"
 #include "common/trace.h"
 
+/* As the daemon saves while it never idles. */
+#define SAVE_RECORDS 512
+#define SAVE_BYTES (4u << 20)
+
 static uint64_t kinds[NF_KIND_MAX + 1];
+
+/* Where events go, if anywhere; and what is stored, if anything. */
+static struct {
+    struct nf_batch_writer *frames;
+    struct outbox *outbox;
+    int present, undo, files[2], nowhere;
+    uint64_t records, bytes, generation, saves;
+} out;
 
 static int on_event(void *opaque, const struct nf_event *ev, struct nf_error *err)
 {
-    (void)opaque, (void)err;
+    (void)opaque;
     kinds[ev->kind <= NF_KIND_MAX ? ev->kind : 0]++;
-    return 0;
+    return out.frames ? nf_batch_writer_add(out.frames, ev, err) : 0;
 }
 
 static double cpu(void)
@@ -136,9 +151,75 @@ static int copy(const char *trace, const char *image, struct nf_error *err)
     return disk ? ret : err->code;
 }
 
+static int open_out(const char *how, struct nf_error *err)
+{
+    struct nf_batch_writer_options bo = {.epoch = 1, .next_seq = 1};
+    const struct outbox_owner owner = {.host = "h", .vm = "v", .disk = "d", .disk_size = 1};
+    const char boot[37] = "";
+    bool same;
+
+    out.nowhere = bo.fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    out.frames = nf_batch_writer_new(&bo, err);
+    if (!out.frames || out.nowhere < 0)
+        return NF_ENOMEM;
+    if (strcmp(how, "keep") != 0)
+        return 0;
+    out.present = temporary(err);
+    out.undo = temporary(err);
+    out.files[0] = temporary(err);
+    out.files[1] = temporary(err);
+    if (out.present < 0 || out.undo < 0 || out.files[0] < 0 || out.files[1] < 0)
+        return NF_EIO;
+    nf_batch_writer_hold(out.frames);
+    return outbox_open(out.files, &owner, boot, &out.outbox, &same, err);
+}
+
+static void close_out(void)
+{
+    nf_batch_writer_free(out.frames);
+    outbox_free(out.outbox);
+}
+
+/* What the daemon does where it has consumed enough: see bdi/daemon/state.c. */
+static int save(struct bdi *bdi, struct nf_error *err)
+{
+    struct outbox_mark mark = {.generation = ++out.generation, .epoch = 1, .picture = true,
+                               .next_seq = bdi_next_seq(bdi)};
+    struct nf_bytes state;
+    int ret;
+
+    out.records = out.bytes = 0;
+    out.saves++;
+    if (!out.outbox)
+        return nf_batch_writer_flush(out.frames, err);
+    mark.acked = nf_batch_writer_acked(out.frames);
+    ret = nf_batch_writer_end(out.frames, err);
+    if (ret == 0)
+        ret = bdi_save(bdi, mark.generation, &state, err);
+    if (ret == 0)
+        ret = outbox_large(out.outbox)
+                  ? outbox_rewrite(out.outbox, &mark, state, out.frames, err)
+                  : outbox_append(out.outbox, &mark, state, out.frames, err);
+    if (ret < 0)
+        return ret;
+    bdi_saved(bdi, mark.generation);
+    return nf_batch_writer_stored(out.frames, err);
+}
+
+static int consumed(struct bdi *bdi, const struct nf_record *rec, struct nf_error *err)
+{
+    out.records++;
+    out.bytes += rec->data ? rec->length : 0;
+    if (!out.frames || (out.records < SAVE_RECORDS && out.bytes < SAVE_BYTES))
+        return 0;
+    return save(bdi, err);
+}
+
 static struct bdi *attach(struct nf_image *img, int shadow, struct nf_error *err)
 {
-    struct bdi_options opt = {.epoch = 1, .first_seq = 1, .event = on_event};
+    const struct bdi_state_fds state = {out.present, out.undo};
+    struct bdi_options opt = {.epoch = 1, .first_seq = 1, .event = on_event,
+                              .state = out.outbox ? &state : NULL};
     struct bdi *bdi = bdi_new(img, shadow, &opt, err);
 
     if (bdi && bdi_attach(bdi, err) < 0) {
@@ -187,14 +268,18 @@ static int run(const char *trace, const char *image, struct nf_error *err)
         ret = nf_image_overlay_apply(disk, &rec, err);
         if (ret == 0)
             ret = bdi_record(bdi, &rec, err);
+        if (ret == 0)
+            ret = consumed(bdi, &rec, err);
         if (ret < 0)
             break;
     }
+    if (ret == 0 && out.frames)
+        ret = save(bdi, err);
     end("replay", &c);
     st = *bdi_get_status(bdi);
     printf(" records=%" PRIu64 " steps=%" PRIu64 " events=%" PRIu64 " oddities=%" PRIu64
-           " rss_anon_kib=%lu recorded=%.3f\n",
-           st.records, st.steps, st.events - first, st.oddities, status_kib("RssAnon"),
+           " saves=%" PRIu64 " rss_anon_kib=%lu recorded=%.3f\n",
+           st.records, st.steps, st.events - first, st.oddities, out.saves, status_kib("RssAnon"),
            (double)(nf_trace_reader_info(r)->last_ns - nf_trace_reader_info(r)->first_ns) / 1e9);
 out:
     bdi_free(bdi);
@@ -216,9 +301,15 @@ int main(int argc, char **argv)
         ret = copy(argv[2], argv[3], &err);
     } else if (argc == 4 && strcmp(argv[1], "replay") == 0) {
         ret = run(argv[2], argv[3], &err);
+    } else if (argc == 4 && (strcmp(argv[1], "send") == 0 || strcmp(argv[1], "keep") == 0)) {
+        ret = open_out(argv[1], &err);
+        if (ret == 0)
+            ret = run(argv[2], argv[3], &err);
+        close_out();
     } else {
         fputs("usage: bench-engine attach IMAGE | decode TRACE |\n"
-              "       bench-engine copy TRACE IMAGE | replay TRACE IMAGE\n", stderr);
+              "       bench-engine copy TRACE IMAGE | replay TRACE IMAGE |\n"
+              "       bench-engine send TRACE IMAGE | keep TRACE IMAGE\n", stderr);
         return 2;
     }
     if (ret < 0)
