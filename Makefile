@@ -32,6 +32,9 @@ bench: deps         ## benchmarks
 	@bench/run
 	@bench/latency
 	@$(BUILD)/bench/bench-structs
+	@bench/attach
+	@bench/inference
+	@bench/step-cost
 
 fuzz: deps          ## each fuzz target for FUZZ_SECONDS (60)
 	@tests/fuzz/run $(or $(FUZZ_SECONDS),60)

@@ -30,7 +30,7 @@ struct cursor {
         const uint8_t *node;
         uint32_t n, i; /* entries; the one that the cursor stands on */
         uint32_t height; /* 0: a leaf */
-        uint64_t end; /* file blocks from here on are not below this node */
+        uint64_t start, end; /* file blocks that can be below this node */
     } level[DEPTH_MAX + 1];
     bool over; /* the end, or damage */
 
@@ -78,12 +78,18 @@ static void load(struct cursor *c)
 
     c->height = c->level[c->top].height;
     c->lblk = nf_le32(e);
+    if (c->lblk < c->level[c->top].start) {
+        stop_damaged(c);
+        return;
+    }
     if (c->height == 0) {
         c->len = nf_le16(e + 4);
         c->unwritten = c->len > LEN_WRITTEN_MAX;
         if (c->unwritten)
             c->len -= LEN_WRITTEN_MAX;
         c->pblk = nf_le32(e + 8) | (uint64_t)nf_le16(e + 6) << 32;
+        if (c->lblk + c->len > c->level[c->top].end)
+            stop_damaged(c);
         return;
     }
     c->pblk = nf_le32(e + 4) | (uint64_t)nf_le16(e + 8) << 32;
@@ -96,12 +102,14 @@ static void load(struct cursor *c)
     c->len = next - c->lblk;
 }
 
-static void enter(struct cursor *c, const uint8_t *node, uint32_t height, uint64_t end)
+static void enter(struct cursor *c, const uint8_t *node, uint32_t height, uint64_t start,
+                  uint64_t end)
 {
     c->level[c->top].node = node;
     c->level[c->top].n = nf_le16(node + 2);
     c->level[c->top].i = 0;
     c->level[c->top].height = height;
+    c->level[c->top].start = start;
     c->level[c->top].end = end;
 }
 
@@ -134,7 +142,7 @@ static void begin(struct cursor *c, struct ext4_fs *fs, enum view view, uint32_t
         stop_damaged(c);
         return;
     }
-    enter(c, root, height, (uint64_t)UINT32_MAX + 1);
+    enter(c, root, height, 0, (uint64_t)UINT32_MAX + 1);
     if (c->level[0].n == 0)
         c->over = true;
     else
@@ -146,7 +154,7 @@ static int descend(struct cursor *c)
 {
     const uint8_t *node = picture_block(&c->fs->pic, c->view, c->pblk, NULL);
     uint32_t height = c->height - 1;
-    uint64_t end = c->lblk + c->len;
+    uint64_t start = c->lblk, end = start + c->len;
     int ret;
 
     if (!node || !header_ok(node, c->fs->block_size, height) || !csum_ok(c, node)) {
@@ -159,7 +167,7 @@ static int descend(struct cursor *c)
         return ret < 0 ? ret : 0;
     }
     c->top++;
-    enter(c, node, height, end);
+    enter(c, node, height, start, end);
     if (c->level[c->top].n > 0) {
         load(c);
     } else {
