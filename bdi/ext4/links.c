@@ -267,8 +267,11 @@ static struct link_op *rename_source(struct node *n, const struct slot *s)
     struct link_op *best = NULL;
     int best_score = -1, looked = 0;
 
-    /* A file can have 65000 names: a good pair is worth a short look only. */
-    for (struct link_op *op = n->ops; op && (!best || looked++ < 64); op = op->next_of_obj) {
+    /* A file can have 65000 names: a good pair is worth a short look only, and
+     * what has found its pair or only comes is not passed again and again. */
+    while (n->sources && n->sources->type != OP_REMOVE)
+        n->sources = n->sources->next_of_obj;
+    for (struct link_op *op = n->sources; op && (!best || looked++ < 64); op = op->next_of_obj) {
         int score;
 
         if (op->type != OP_REMOVE)
@@ -335,6 +338,7 @@ int links_pair(struct links *l, struct nf_error *err)
         s->leaving = op_new(l, OP_REMOVE, n, s, NULL);
         if (!s->leaving)
             goto nomem;
+        n->sources = s->leaving;
     }
     for (size_t i = 0; i < l->nslots; i++) {
         struct slot *s = l->slots[i];

@@ -19,6 +19,10 @@ static bool node_is_dir(struct links *l, const struct node *n)
 
 static struct link_op *first_child(struct node *dir)
 {
+    /* Of a directory with many names, those that are done are not looked at
+     * again for each of the others. */
+    while (dir->children && dir->children->state == OP_DONE)
+        dir->children = dir->children->next_child;
     for (struct link_op *op = dir->children; op; op = op->next_child) {
         /* Exchanges and detours may have moved it to another directory. */
         if (op->state != OP_DONE && op->src->dir == dir->key)

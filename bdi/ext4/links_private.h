@@ -49,7 +49,9 @@ struct node {
     struct place *names;   /* now, of those that this step touches */
     size_t nnames, cap;
     struct link_op *ops;
-    struct link_op *children; /* ops that take names out of this directory */
+    struct link_op *sources;  /* of these, where names that go begin; null: none */
+    struct link_op *children; /* ops that take names out of this directory, without
+                                 those at the front that are done */
 };
 
 struct links {
