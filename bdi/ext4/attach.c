@@ -87,6 +87,23 @@ static int check_log_owned(struct ext4_fs *fs, struct nf_error *err)
     return 0;
 }
 
+/* Content that has a copy in the log may have been overwritten in place already;
+ * when the copy ends its time, that is what counts. */
+static int read_logged_data(struct ext4_fs *fs, struct nf_error *err)
+{
+    struct owner_extent owner;
+    uint64_t block;
+    size_t pos = 0;
+    void *v;
+
+    while (u64map_next(&fs->pic.overlay, &pos, &block, &v)) {
+        if (ownermap_get(&fs->owners, block, &owner) && owner.kind == OWN_DATA &&
+            !picture_home(&fs->pic, block, err))
+            return err ? err->code : NF_EIO;
+    }
+    return 0;
+}
+
 /* An image that could not be read must not pass for a damaged file system. */
 int ext4_image_failure(const struct ext4_fs *fs, struct nf_error *err)
 {
@@ -189,12 +206,16 @@ static int build(struct ext4_fs *fs, const struct nf_bytes *state, struct nf_err
     ret = picture_open_fs(&fs->pic, &fs->fs, err);
     if (ret == 0)
         ret = ext4_read_geometry(fs, err);
-    if (ret == 0 && ownermap_init(&fs->owners, fs->blocks) < 0)
-        ret = nf_fail(err, NF_ENOMEM, "ext4: out of memory");
-    if (ret == 0)
-        ret = ext4_crawl(fs, err);
+    if (ret < 0)
+        return ret;
+    fs->inline_buf = calloc(2, fs->inode_size);
+    if (!fs->inline_buf || ownermap_init(&fs->owners, fs->blocks) < 0)
+        return nf_fail(err, NF_ENOMEM, "ext4: out of memory");
+    ret = ext4_crawl(fs, err);
     if (ret == 0)
         ret = check_log_owned(fs, err);
+    if (ret == 0)
+        ret = read_logged_data(fs, err);
     if (ret == 0)
         ret = ext4_super_mark(fs, err);
     /* Half done: it is read again when it is whole. */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "bdi/ext4/content.h"
+#include "bdi/ext4/content_private.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "bdi/ext4/inline.h"
 #include "bdi/ext4/shown.h"
 #include "bdi/ext4/unsettled.h"
 
@@ -28,7 +29,7 @@ struct publish {
     struct nf_error *err;
 };
 
-static int emit_write(struct ext4_fs *fs, const struct nf_event *proto, uint64_t offset,
+int content_emit_write(struct ext4_fs *fs, const struct nf_event *proto, uint64_t offset,
                       const uint8_t *data, size_t len, uint32_t flags, struct nf_error *err)
 {
     uint64_t limit = fs->ctx.emitter->opt.content_limit;
@@ -47,7 +48,17 @@ static int emit_write(struct ext4_fs *fs, const struct nf_event *proto, uint64_t
     return ext4_emit(fs, &ev, err);
 }
 
-static int emit_zero(struct ext4_fs *fs, const struct nf_event *proto, uint64_t offset,
+int content_emit_bytes(struct ext4_fs *fs, const struct nf_event *proto,
+                       const struct ext4_inode *inode, uint64_t offset, const uint8_t *data,
+                       size_t len, struct nf_error *err)
+{
+    bool encrypted = shown_encrypted(fs, inode);
+
+    return content_emit_write(fs, proto, offset, encrypted ? NULL : data, len,
+                              encrypted ? NF_EV_ENCRYPTED : 0, err);
+}
+
+int content_emit_zero(struct ext4_fs *fs, const struct nf_event *proto, uint64_t offset,
                      uint64_t len, struct nf_error *err)
 {
     struct nf_event ev = *proto;
@@ -75,7 +86,7 @@ static int flush(struct publish *p)
 
     if (!p->len)
         return 0;
-    ret = emit_write(p->fs, p->proto, p->start, p->buf, p->len, p->flags | p->extra, p->err);
+    ret = content_emit_write(p->fs, p->proto, p->start, p->buf, p->len, p->flags | p->extra, p->err);
     p->end = p->start + p->len > p->end ? p->start + p->len : p->end;
     p->len = 0;
     return ret;
@@ -112,7 +123,7 @@ static int add_opaque(struct publish *p, uint64_t offset, uint64_t len, uint32_t
     int ret = flush(p);
 
     if (ret == 0)
-        ret = emit_write(p->fs, p->proto, offset, NULL, (size_t)len, p->extra | flags, p->err);
+        ret = content_emit_write(p->fs, p->proto, offset, NULL, (size_t)len, p->extra | flags, p->err);
     p->end = offset + len > p->end ? offset + len : p->end;
     return ret;
 }
@@ -130,7 +141,7 @@ static int wait_for(struct publish *p, uint64_t offset, uint64_t disk, uint64_t 
     if (ret == 0)
         ret = unsettled_add_file(fs, p->proto->inode, p->err);
     if (ret == 0 && p->announce) {
-        ret = emit_write(fs, p->proto, offset, NULL, (size_t)len, NF_EV_UNSETTLED, p->err);
+        ret = content_emit_write(fs, p->proto, offset, NULL, (size_t)len, NF_EV_UNSETTLED, p->err);
         p->end = offset + len > p->end ? offset + len : p->end;
     }
     p->waits = true;
@@ -183,6 +194,30 @@ static int add_readback(struct publish *p, uint64_t offset, uint64_t disk, uint6
 static bool journaled(const struct ext4_fs *fs, uint64_t block)
 {
     return u64map_get(&fs->pic.staged, block) || picture_overlay(&fs->pic, block);
+}
+
+/* Readers see the log's copy of @block now. What was seen written in place before
+ * that is not what they saw: it waits at home until the copy ends its time. */
+static int hide_in_place(struct ext4_fs *fs, uint64_t block, struct nf_error *err)
+{
+    const struct staged *s = u64map_get(&fs->pic.staged, block);
+    uint64_t pos = fs->ctx.offset + block * fs->block_size, end = pos + fs->block_size;
+    uint64_t begin = pos;
+    struct held_run run;
+    int ret = 0;
+
+    if (s && s->revoked)
+        return 0;
+    while (ret == 0 && pos < end) {
+        held_lookup(fs->ctx.held, pos, end - pos, &run);
+        if (run.state != HELD_UNKNOWN)
+            ret = picture_write_home(&fs->pic, block, (uint32_t)(pos - begin),
+                                     (uint32_t)run.length,
+                                     run.state == HELD_BYTES ? run.data : NULL, err);
+        pos = run.offset + run.length;
+    }
+    held_forget(fs->ctx.held, begin, end - begin);
+    return ret;
 }
 
 /* @n bytes from @in of @block on, cut where a journaled block begins. */
@@ -243,7 +278,9 @@ static int add_range(struct publish *p, uint64_t offset, uint64_t disk, uint64_t
             if (!copy)
                 return p->err ? p->err->code : NF_EIO;
             n = fs->block_size - in < n ? fs->block_size - in : n;
-            ret = add_bytes(p, offset, copy + in, n, 0);
+            ret = hide_in_place(fs, block, p->err);
+            if (ret == 0)
+                ret = add_bytes(p, offset, copy + in, n, 0);
             offset += n, disk += n, len -= n;
             continue;
         }
@@ -258,7 +295,7 @@ static int add_range(struct publish *p, uint64_t offset, uint64_t disk, uint64_t
             if (!was_zero) {
                 ret = flush(p);
                 if (ret == 0)
-                    ret = emit_zero(fs, p->proto, offset, n, p->err);
+                    ret = content_emit_zero(fs, p->proto, offset, n, p->err);
             }
             break;
         case HELD_UNKNOWN:
@@ -385,14 +422,14 @@ static int changed_ranges(struct publish *p, const struct step_inode *si,
         } else if (old_data && a < old_size) {
             ret = flush(p);
             if (ret == 0)
-                ret = emit_zero(fs, p->proto, a, (b < old_size ? b : old_size) - a, p->err);
+                ret = content_emit_zero(fs, p->proto, a, (b < old_size ? b : old_size) - a, p->err);
         }
         pos = next;
     }
     return ret ? ret : flush(p);
 }
 
-static int emit_truncate(struct ext4_fs *fs, const struct nf_event *proto, uint64_t before,
+int content_emit_truncate(struct ext4_fs *fs, const struct nf_event *proto, uint64_t before,
                          uint64_t after, struct nf_error *err)
 {
     struct nf_event ev = *proto;
@@ -440,7 +477,7 @@ static int emit_moves(struct ext4_fs *fs, const struct moves *moves, const struc
     }
     /* Only within the file can anything be moved. */
     if (need > *size)
-        ret = emit_truncate(fs, ev, *size, need, err);
+        ret = content_emit_truncate(fs, ev, *size, need, err);
     for (size_t i = 0; ret == 0 && i < moves->n; i++) {
         const struct move *m = &moves->list[i];
         uint64_t from = m->from * bs, len = m->len * bs;
@@ -450,7 +487,7 @@ static int emit_moves(struct ext4_fs *fs, const struct moves *moves, const struc
                             err);
     }
     if (ret == 0 && end_moved && end < need)
-        ret = emit_truncate(fs, ev, need, end, err);
+        ret = content_emit_truncate(fs, ev, need, end, err);
     *size = end_moved ? end : need;
     return ret;
 }
@@ -463,8 +500,13 @@ int content_emit_step(struct ext4_fs *fs, struct step_inode *si, const struct nf
     const struct block_map *old_map = si->same ? &si->old_map : NULL;
     struct publish p = {.fs = fs, .proto = ev, .err = err, .inode = &si->new, .announce = true,
                         .encrypted = shown_encrypted(fs, &si->new)};
-    int ret = publish_buffer(&p);
+    struct map_extent first = {.len = 1};
+    struct block_map was_inline = {.ext = &first, .n = 1};
+    int ret;
 
+    if (ext4_is_inline(&si->new))
+        return content_emit_inline(fs, si, ev, err);
+    ret = publish_buffer(&p);
     /* Elsewhere in the file the same ciphertext means something else. */
     if (ret == 0 && old_map && si->map_differs && !p.encrypted) {
         ret = moves_find(old_map, &si->new_map, &si->moves);
@@ -475,13 +517,16 @@ int content_emit_step(struct ext4_fs *fs, struct step_inode *si, const struct nf
         ret = emit_moves(fs, &si->moves, ev, &old_size, err);
         old_map = &si->moves.after;
     }
+    /* What stood in the inode stands in no block yet, or in a new one. */
+    if (old_map && ext4_is_inline(&si->old))
+        old_map = &was_inline;
     if (ret == 0 && new_size < old_size)
-        ret = emit_truncate(fs, ev, old_size, new_size, err);
+        ret = content_emit_truncate(fs, ev, old_size, new_size, err);
     if (ret == 0 && si->maps_read)
         ret = changed_ranges(&p, si, old_map, old_size < new_size ? old_size : new_size);
     /* Growth is said only where the bytes written do not say it already. */
     if (ret == 0 && si->same && new_size > old_size && p.end < new_size)
-        ret = emit_truncate(fs, ev, p.end > old_size ? p.end : old_size, new_size, err);
+        ret = content_emit_truncate(fs, ev, p.end > old_size ? p.end : old_size, new_size, err);
     return ret;
 }
 
@@ -491,8 +536,14 @@ int content_emit_all(struct ext4_fs *fs, const struct ext4_inode *inode,
     struct publish p = {.fs = fs, .proto = ev, .err = err, .inode = inode,
                         .encrypted = shown_encrypted(fs, inode)};
     uint64_t size = inode->attr.size;
-    int ret = publish_buffer(&p);
+    int ret;
 
+    if (ext4_is_inline(inode)) {
+        uint32_t len = inline_data_copy(inode, fs->inode_size, fs->inline_buf);
+
+        return len ? content_emit_bytes(fs, ev, inode, 0, fs->inline_buf, len, err) : 0;
+    }
+    ret = publish_buffer(&p);
     if (ret < 0)
         return ret;
     for (size_t i = 0; ret == 0 && i < map->n; i++) {
@@ -626,13 +677,13 @@ int content_overwrite(struct ext4_fs *fs, const struct owner_extent *owner, uint
         fs->txn = 0;
         fs->index = 0;
         if (encrypted)
-            ret = emit_write(fs, &ev, at, NULL, (size_t)left, NF_EV_ENCRYPTED, err);
+            ret = content_emit_write(fs, &ev, at, NULL, (size_t)left, NF_EV_ENCRYPTED, err);
         else if (!data)
-            ret = emit_zero(fs, &ev, at, left, err);
+            ret = content_emit_zero(fs, &ev, at, left, err);
         while (data && !encrypted && ret == 0 && left) {
             size_t n = left < CHUNK ? (size_t)left : CHUNK;
 
-            ret = emit_write(fs, &ev, at, bytes, n, 0, err);
+            ret = content_emit_write(fs, &ev, at, bytes, n, 0, err);
             at += n, bytes += n, left -= n;
         }
         paths_release(&paths);
@@ -693,9 +744,9 @@ int content_emit_journaled(struct ext4_fs *fs, struct step *step, struct nf_erro
         ev.paths = paths.list;
         ev.npaths = paths.n;
         ev.flags = paths_flags(&paths);
-        ret = shown_encrypted(fs, &inode)
-                  ? emit_write(fs, &ev, file, NULL, len, NF_EV_ENCRYPTED, err)
-                  : emit_write(fs, &ev, file, s->new, len, 0, err);
+        ret = hide_in_place(fs, s->fsblock, err);
+        if (ret == 0)
+            ret = content_emit_bytes(fs, &ev, &inode, file, s->new, len, err);
         paths_release(&paths);
     }
     return ret;

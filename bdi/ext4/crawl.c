@@ -11,10 +11,13 @@
 #include "bdi/ext4/dirblock.h"
 #include "bdi/ext4/ext4.h"
 #include "bdi/ext4/extents.h"
+#include "bdi/ext4/inline.h"
 #include "bdi/ext4/inode.h"
 #include "bdi/ext4/paths.h"
 #include "bdi/ext4/xattrs.h"
 #include "common/bytes.h"
+
+#define VALUE_MAX 65536u /* bytes of an attribute's value in an inode of its own */
 
 static int own(struct ext4_fs *fs, uint64_t pblk, uint64_t len, uint32_t owner, uint32_t logical,
                enum owner_kind kind, struct nf_error *err)
@@ -73,6 +76,8 @@ int ext4_own_groups(struct ext4_fs *fs, uint32_t first, struct nf_error *err)
         if (ret == 0)
             ret = own(fs, ext4_group_itable(fs, desc), table, g, 0, OWN_ITABLE, err);
     }
+    if (ret == 0 && fs->mmp_block)
+        ret = own(fs, fs->mmp_block, 1, 0, 0, OWN_OTHER, err);
     /* The primary copies are the ones that count; backups stand aside. */
     if (ret == 0)
         ret = own(fs, 1024 / fs->block_size, 1, 0, 0, OWN_SUPER, err);
@@ -95,6 +100,45 @@ bool crawl_is_free(struct ext4_fs *fs, uint64_t pblk, uint64_t len)
     return true;
 }
 
+/* @chain begins at @base in @block. *@ahead: some of its entries name what is not
+ * there yet. */
+static int crawl_chain(struct ext4_fs *fs, uint32_t ino, const struct shown_form *form,
+                       uint64_t block, uint32_t base, struct nf_bytes chain, bool *ahead,
+                       struct nf_error *err)
+{
+    struct dirblock it;
+    struct dirblock_entry e;
+    int ret;
+
+    *ahead = false;
+    dirblock_begin(&it, chain.data, (uint32_t)chain.len, form->block);
+    while ((ret = dirblock_next(&it, &e)) > 0) {
+        struct name_ref ref = {e.ino, ino, block, (uint16_t)(base + e.offset)};
+
+        if (e.dot || e.dotdot)
+            continue;
+        if (crawl_in_the_middle(fs) && crawl_names_nothing(fs, e.ino)) {
+            *ahead = true;
+            continue;
+        }
+        if (e.bad_name || !ext4_inode_visible(fs, e.ino)) {
+            ext4_oddity(fs);
+            continue;
+        }
+        /* It names nothing, until its inode is repaired. */
+        if (!ext4_inode_shown(fs, VIEW_OLD, e.ino))
+            ext4_oddity(fs);
+        ret = names_add(&fs->names, &ref);
+        if (ret < 0)
+            return nf_fail(err, ret, "name index: %s", nf_status_name(ret));
+    }
+    if (ret < 0) {
+        ext4_oddity(fs);
+        *ahead = false;
+    }
+    return 0;
+}
+
 int crawl_dir(struct ext4_fs *fs, uint32_t ino, const struct ext4_inode *inode,
               const struct block_map *map, struct nf_error *err)
 {
@@ -105,9 +149,7 @@ int crawl_dir(struct ext4_fs *fs, uint32_t ino, const struct ext4_inode *inode,
             uint64_t block = map->ext[i].pblk + j;
             struct owner_extent owner;
             const uint8_t *data;
-            struct dirblock it;
-            struct dirblock_entry e;
-            bool ahead = false;
+            bool ahead;
             int ret;
 
             if (!ownermap_get(&fs->owners, block, &owner) || owner.owner != ino ||
@@ -116,31 +158,56 @@ int crawl_dir(struct ext4_fs *fs, uint32_t ino, const struct ext4_inode *inode,
             data = picture_block(&fs->pic, VIEW_OLD, block, err);
             if (!data)
                 return err ? err->code : NF_EIO;
-            dirblock_begin(&it, data, fs->block_size, form.block);
-            while ((ret = dirblock_next(&it, &e)) > 0) {
-                struct name_ref ref = {e.ino, ino, block, e.offset};
-
-                if (e.dot || e.dotdot)
-                    continue;
-                if (crawl_in_the_middle(fs) && crawl_names_nothing(fs, e.ino)) {
-                    ahead = true;
-                    continue;
-                }
-                if (e.bad_name || !ext4_inode_visible(fs, e.ino)) {
-                    ext4_oddity(fs);
-                    continue;
-                }
-                /* It names nothing, until its inode is repaired. */
-                if (!ext4_inode_live(fs, VIEW_OLD, e.ino))
-                    ext4_oddity(fs);
-                ret = names_add(&fs->names, &ref);
-                if (ret < 0)
-                    return nf_fail(err, ret, "name index: %s", nf_status_name(ret));
-            }
+            ret = crawl_chain(fs, ino, &form, block, 0, (struct nf_bytes){data, fs->block_size},
+                              &ahead, err);
+            if (ret == 0 && ahead)
+                ret = crawl_put_off_names(fs, block, data, form.block, err);
             if (ret < 0)
-                ext4_oddity(fs);
-            else if (ahead && (ret = crawl_put_off_names(fs, block, data, form.block, err)) < 0)
                 return ret;
+        }
+    }
+    return 0;
+}
+
+static int crawl_inline_dir(struct ext4_fs *fs, uint32_t ino, const struct ext4_inode *inode,
+                            struct nf_error *err)
+{
+    struct shown_form form = shown_form(fs, VIEW_OLD, ino, inode);
+    struct nf_bytes chain[2];
+    uint64_t block;
+    uint32_t offset;
+    bool ahead;
+    int ret = 0;
+
+    if (!ext4_inode_place(fs, VIEW_OLD, ino, &block, &offset))
+        return 0;
+    if (!inline_dir_chains(inode->raw, fs->inode_size, chain))
+        ext4_oddity(fs);
+    for (int i = 0; ret == 0 && i < 2; i++)
+        ret = crawl_chain(fs, ino, &form, block, offset + (uint32_t)(chain[i].data - inode->raw),
+                          chain[i], &ahead, err);
+    return ret;
+}
+
+/* Attributes and their values: later they are compared with what the disk has
+ * now, not with what it will have by then. */
+static int crawl_xattrs(struct ext4_fs *fs, uint32_t ino, uint64_t block, struct nf_error *err)
+{
+    int ret = own_xattrs(fs, block, ino, err);
+
+    if (ret < 0)
+        return ret;
+    if (block && block < fs->blocks && !picture_block(&fs->pic, VIEW_OLD, block, err))
+        return err ? err->code : NF_EIO;
+    return 0;
+}
+
+static int crawl_value(struct ext4_fs *fs, const struct block_map *map, struct nf_error *err)
+{
+    for (size_t i = 0; i < map->n; i++) {
+        for (uint32_t j = 0; j < map->ext[i].len && j < VALUE_MAX / fs->block_size; j++) {
+            if (!picture_block(&fs->pic, VIEW_OLD, map->ext[i].pblk + j, err))
+                return err ? err->code : NF_EIO;
         }
     }
     return 0;
@@ -162,7 +229,9 @@ static int crawl_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err)
     if (inode.attr.mode == 0 && visible)
         return 0;
     if (inode.file_acl)
-        ret = own_xattrs(fs, inode.file_acl, ino, err);
+        ret = crawl_xattrs(fs, ino, inode.file_acl, err);
+    if (ret == 0 && visible && ext4_is_dir(&inode) && ext4_is_inline(&inode))
+        ret = crawl_inline_dir(fs, ino, &inode, err);
     if (ret < 0 || (visible && !ext4_has_map(&inode)))
         return ret;
     ret = block_map_read(fs, VIEW_OLD, ino, &inode, &map, err);
@@ -173,21 +242,13 @@ static int crawl_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err)
     }
     for (size_t i = 0; ret == 0 && i < map.nnodes; i++)
         ret = own(fs, map.nodes[i].pblk, 1, ino, map.nodes[i].lblk,
-                  visible ? OWN_NODE : OWN_OTHER, err);
+                  visible || ext4_inode_is_quota(fs, ino) ? OWN_NODE : OWN_OTHER, err);
     for (size_t i = 0; ret == 0 && i < map.n; i++) {
         const struct map_extent *e = &map.ext[i];
-        enum owner_kind kind = OWN_OTHER;
+        enum owner_kind kind = ino == fs->journal_ino
+                                   ? OWN_JOURNAL
+                                   : ext4_data_kind(fs, ino, &inode, e->unwritten);
 
-        if (ino == fs->journal_ino)
-            kind = OWN_JOURNAL;
-        else if (!visible)
-            kind = OWN_OTHER;
-        else if (ext4_is_dir(&inode))
-            kind = OWN_DIR;
-        else if (ext4_is_symlink(&inode))
-            kind = OWN_NODE;
-        else
-            kind = e->unwritten ? OWN_UNWRITTEN : OWN_DATA;
         /* The resize inode maps descriptor blocks that have an owner already. */
         if (ino == EXT2_RESIZE_INO)
             continue;
@@ -198,6 +259,8 @@ static int crawl_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err)
     }
     if (ret == 0 && visible && ext4_is_dir(&inode) && !crawl_in_the_middle(fs))
         ret = crawl_dir(fs, ino, &inode, &map, err);
+    if (ret == 0 && visible && ext4_inode_is_value(fs, inode.raw_flags))
+        ret = crawl_value(fs, &map, err);
     block_map_release(&map);
     return ret;
 }
@@ -307,7 +370,7 @@ static int snapshot_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err
         return 0;
     }
     ext4_inode_decode(&inode, raw, fs->inode_size);
-    if (inode.attr.mode == 0)
+    if (inode.attr.mode == 0 || ext4_inode_is_value(fs, inode.raw_flags))
         return 0;
     if (ext4_has_map(&inode))
         ret = block_map_read(fs, VIEW_OLD, ino, &inode, &map, err);

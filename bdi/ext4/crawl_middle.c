@@ -40,16 +40,16 @@ int crawl_put_off(struct ext4_fs *fs, uint32_t ino, struct nf_error *err)
     const uint8_t *data;
     uint8_t *behind;
     uint64_t block;
+    uint32_t offset;
 
-    if (!ext4_inode_block(fs, VIEW_OLD, ino, &block))
+    if (!ext4_inode_place(fs, VIEW_OLD, ino, &block, &offset))
         return 0;
     data = picture_block(&fs->pic, VIEW_OLD, block, err);
     behind = data ? malloc(fs->block_size) : NULL;
     if (!behind)
         return data ? nf_fail(err, NF_ENOMEM, "ext4: out of memory") : NF_EIO;
     memcpy(behind, data, fs->block_size);
-    memset(behind + (size_t)((ino - 1) % fs->inodes_per_group) * fs->inode_size % fs->block_size, 0,
-           fs->inode_size);
+    memset(behind + offset, 0, fs->inode_size);
     return picture_stage_behind(&fs->pic, block, behind, err);
 }
 

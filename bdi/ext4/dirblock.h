@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Entries of one ext4 directory block, linear or htree: index nodes and the
- * checksum tail look like empty entries and are skipped by the same rules
- * that the kernel uses. The bytes are hostile.
+ * One chain of directory entries: an ext4 directory block, linear or htree
+ * (index nodes and the checksum tail look like empty entries and are skipped by
+ * the same rules that the kernel uses), or a part of an inline directory
+ * (inline.h), for which "block" below means that part. The bytes are hostile.
  */
 #ifndef BDI_EXT4_DIRBLOCK_H
 #define BDI_EXT4_DIRBLOCK_H

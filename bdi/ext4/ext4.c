@@ -43,7 +43,7 @@ static bool probe(const char *type)
 
 static bool is_metadata(enum owner_kind kind)
 {
-    return kind >= OWN_DIR && kind <= OWN_SUPER && kind != OWN_JOURNAL;
+    return ((kind >= OWN_DIR && kind <= OWN_SUPER) || kind == OWN_EA) && kind != OWN_JOURNAL;
 }
 
 /* What is known of the file system goes. */
@@ -70,6 +70,8 @@ static void drop_reading(struct ext4_fs *fs)
     fs->ndesc_blocks = 0;
     free(fs->content_buf);
     fs->content_buf = NULL;
+    free(fs->inline_buf);
+    fs->inline_buf = NULL;
 }
 
 /* Home stays, where it is the disk's. */
@@ -103,12 +105,35 @@ void ext4_detach(void *opaque)
     free(fs);
 }
 
-static bool tracked(void *opaque, uint64_t block)
+static enum retiring what_retires(void *opaque, uint64_t block)
 {
     struct ext4_fs *fs = opaque;
     struct owner_extent owner;
 
-    return ownermap_get(&fs->owners, block, &owner) && is_metadata(owner.kind);
+    if (!ownermap_get(&fs->owners, block, &owner))
+        return RETIRE_FORGET;
+    if (is_metadata(owner.kind))
+        return RETIRE_STAGE;
+    return owner.kind == OWN_DATA ? RETIRE_DATA : RETIRE_FORGET;
+}
+
+/* Content went through the log once (data=journal, or out of an inode), and was
+ * overwritten in place since: recovery would have undone that until now. */
+static int data_retires(void *opaque, uint64_t block, const uint8_t *copy, const uint8_t *home,
+                        struct nf_error *err)
+{
+    struct ext4_fs *fs = opaque;
+    uint32_t first = 0, last = fs->block_size;
+    struct owner_extent owner;
+
+    ownermap_get(&fs->owners, block, &owner);
+    owner.len = 1;
+    while (first < last && home[first] == copy[first])
+        first++;
+    while (last > first && home[last - 1] == copy[last - 1])
+        last--;
+    return content_overwrite(fs, &owner, block * fs->block_size + first, last - first,
+                             home + first, err);
 }
 
 /* What was changed in place, outside the journal, becomes a step of its own, as far
@@ -203,6 +228,7 @@ static int run_commits(struct ext4_fs *fs, struct nf_error *err)
 static int reload_journal(struct ext4_fs *fs, struct nf_error *err)
 {
     struct nf_error ignored;
+    const struct retire_ops ops = {what_retires, data_retires, fs};
     int what = journal_reload(&fs->journal, &ignored);
     int ret = 0;
 
@@ -211,11 +237,11 @@ static int reload_journal(struct ext4_fs *fs, struct nf_error *err)
         return 0;
     }
     if (what == JOURNAL_TAIL)
-        ret = picture_retire(&fs->pic, fs->journal.tail_tid, false, tracked, fs, err);
+        ret = picture_retire(&fs->pic, fs->journal.tail_tid, false, &ops, err);
     else if (what == JOURNAL_EMPTY)
-        ret = picture_retire(&fs->pic, 0, true, tracked, fs, err);
+        ret = picture_retire(&fs->pic, 0, true, &ops, err);
     else if (what == JOURNAL_RESTART)
-        ret = picture_retire(&fs->pic, fs->journal.tail_tid, false, tracked, fs, err);
+        ret = picture_retire(&fs->pic, fs->journal.tail_tid, false, &ops, err);
     /* The log begins anew: what they said is home by now, or void. */
     if (ret == 0 && what != JOURNAL_TAIL && what != JOURNAL_SAME && fastcommit_active(fs))
         ret = end_fast_commits(fs, err);

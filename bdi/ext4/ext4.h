@@ -13,6 +13,7 @@
 #include "bdi/ext4/picture.h"
 #include "bdi/ext4/xattr_owners.h"
 #include "bdi/fs.h"
+#include "bdi/u64map.h"
 
 #define EXT4_MAX_PATHS 16   /* names of one inode that an event carries */
 #define EXT4_PATH_MAX 65536 /* longer paths are cut and flagged */
@@ -42,7 +43,9 @@ struct ext4_fs {
     uint64_t blocks;
     uint32_t inodes, inodes_per_group, inode_size, groups, desc_size;
     uint32_t first_ino, journal_ino, orphan_file_ino;
-    bool filetype, group_csum, csum, dir_index;
+    uint32_t quota_ino[3]; /* 0: none */
+    uint64_t mmp_block;    /* 0: none */
+    bool filetype, group_csum, csum, dir_index, ea_inode, inline_data;
     bool encrypt;       /* files and names may be ciphertext */
     bool unsigned_hash; /* how htree hashes are computed: */
     int hash_version;   /* of directories that do not say so themselves */
@@ -52,6 +55,7 @@ struct ext4_fs {
     uint32_t ndesc_blocks;
 
     uint8_t *content_buf; /* content.c's */
+    uint8_t *inline_buf;  /* two inodes' worth, for what stands in inodes */
 
     enum fs_end gone;
     bool doubt; /* a part of the disk is unknown: home may be of another time */
@@ -79,7 +83,6 @@ struct ext4_fs {
 const uint8_t *ext4_inode_raw(struct ext4_fs *fs, enum view view, uint32_t ino);
 
 /* The block of the table that @ino is in; false if there is none. */
-bool ext4_inode_block(struct ext4_fs *fs, enum view view, uint32_t ino, uint64_t *block);
 
 /* Is @ino in use in @view: by bitmap, group flags and itable_unused. */
 bool ext4_inode_live(struct ext4_fs *fs, enum view view, uint32_t ino);
@@ -88,8 +91,21 @@ bool ext4_inode_live(struct ext4_fs *fs, enum view view, uint32_t ino);
  * were. 0 if the group's descriptor cannot be read. */
 uint32_t ext4_group_inodes_used(struct ext4_fs *fs, enum view view, uint32_t group);
 
-/* Is @ino one that has events: the root or an ordinary one? */
+/* Is @ino's number one of those that have events: the root or an ordinary one? */
 bool ext4_inode_visible(const struct ext4_fs *fs, uint32_t ino);
+
+/* Does the inode itself have none, because it only holds an attribute's value? */
+bool ext4_inode_is_value(const struct ext4_fs *fs, uint32_t raw_flags);
+
+/* Is @ino in use in @view, and does it have events? */
+bool ext4_inode_shown(struct ext4_fs *fs, enum view view, uint32_t ino);
+
+/* Is it one of the quota files? They have no events, but come and go and grow. */
+bool ext4_inode_is_quota(const struct ext4_fs *fs, uint32_t ino);
+
+/* Which block holds @ino in @view, and at which offset; false if none can. */
+bool ext4_inode_place(struct ext4_fs *fs, enum view view, uint32_t ino, uint64_t *block,
+                      uint32_t *offset);
 
 /* A group's descriptor in @view, or null. */
 const uint8_t *ext4_group_desc(struct ext4_fs *fs, enum view view, uint32_t group);

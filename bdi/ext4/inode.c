@@ -150,17 +150,20 @@ uint64_t ext4_group_itable(const struct ext4_fs *fs, const uint8_t *desc)
     return desc_block(fs, desc, 0x08, 0x28);
 }
 
-bool ext4_inode_block(struct ext4_fs *fs, enum view view, uint32_t ino, uint64_t *block)
+bool ext4_inode_place(struct ext4_fs *fs, enum view view, uint32_t ino, uint64_t *block,
+                      uint32_t *offset)
 {
-    uint64_t pos = (uint64_t)((ino - 1) % fs->inodes_per_group) * fs->inode_size;
     const uint8_t *desc;
+    uint64_t pos;
 
     if (ino == 0 || ino > fs->inodes)
         return false;
     desc = ext4_group_desc(fs, view, (ino - 1) / fs->inodes_per_group);
     if (!desc)
         return false;
+    pos = (uint64_t)((ino - 1) % fs->inodes_per_group) * fs->inode_size;
     *block = ext4_group_itable(fs, desc) + pos / fs->block_size;
+    *offset = (uint32_t)(pos % fs->block_size);
     return true;
 }
 
@@ -168,13 +171,12 @@ const uint8_t *ext4_inode_raw(struct ext4_fs *fs, enum view view, uint32_t ino)
 {
     const uint8_t *data;
     uint64_t block;
+    uint32_t offset;
 
-    if (!ext4_inode_block(fs, view, ino, &block))
+    if (!ext4_inode_place(fs, view, ino, &block, &offset))
         return NULL;
     data = picture_block(&fs->pic, view, block, NULL);
-    return data ? data + (uint64_t)((ino - 1) % fs->inodes_per_group) * fs->inode_size %
-                             fs->block_size
-                : NULL;
+    return data ? data + offset : NULL;
 }
 
 /* Inodes of the group of @desc from the first on that may be in use. */
@@ -225,5 +227,42 @@ bool ext4_inode_visible(const struct ext4_fs *fs, uint32_t ino)
     if (ino == EXT2_ROOT_INO)
         return true;
     return ino >= fs->first_ino && ino <= fs->inodes && ino != fs->orphan_file_ino &&
-           ino != fs->journal_ino;
+           ino != fs->journal_ino && !ext4_inode_is_quota(fs, ino);
+}
+
+bool ext4_inode_is_quota(const struct ext4_fs *fs, uint32_t ino)
+{
+    return ino && (ino == fs->quota_ino[0] || ino == fs->quota_ino[1] || ino == fs->quota_ino[2]);
+}
+
+bool ext4_inode_is_value(const struct ext4_fs *fs, uint32_t raw_flags)
+{
+    return fs->ea_inode && (raw_flags & EXT4_EA_INODE_FL);
+}
+
+bool ext4_inode_shown(struct ext4_fs *fs, enum view view, uint32_t ino)
+{
+    const uint8_t *raw;
+
+    if (!ext4_inode_visible(fs, ino) || !ext4_inode_live(fs, view, ino))
+        return false;
+    if (!fs->ea_inode)
+        return true;
+    raw = ext4_inode_raw(fs, view, ino);
+    return raw && !ext4_inode_is_value(fs, nf_le32(raw + 0x20));
+}
+
+enum owner_kind ext4_data_kind(const struct ext4_fs *fs, uint32_t ino,
+                               const struct ext4_inode *inode, bool unwritten)
+{
+    if (!ext4_inode_visible(fs, ino))
+        return OWN_OTHER;
+    if (ext4_inode_is_value(fs, inode->raw_flags))
+        return OWN_EA;
+    if (ext4_is_dir(inode))
+        return OWN_DIR;
+    /* Targets of symbolic links are written through the log, like metadata. */
+    if (ext4_is_symlink(inode))
+        return OWN_NODE;
+    return unwritten ? OWN_UNWRITTEN : OWN_DATA;
 }

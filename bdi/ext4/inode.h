@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "bdi/ext4/ownermap.h"
 #include "common/event.h"
 
 struct ext4_inode {
@@ -40,6 +41,12 @@ static inline bool ext4_is_symlink(const struct ext4_inode *i)
 
 /* Does it map blocks at all (i_block is a map, not a target or device)? */
 bool ext4_has_map(const struct ext4_inode *i);
+
+struct ext4_fs;
+
+/* Whose blocks does @inode's map give: enum owner_kind of a mapped run. */
+enum owner_kind ext4_data_kind(const struct ext4_fs *fs, uint32_t ino,
+                               const struct ext4_inode *inode, bool unwritten);
 
 /* Which attributes differ: enum nf_attr_mask. Size is not among them. */
 uint32_t ext4_attr_diff(const struct nf_attr *a, const struct nf_attr *b);

@@ -291,11 +291,9 @@ static bool entry_counts(struct links *l, bool new_side, uint32_t ino)
 {
     const struct step_inode *si = u64map_get(&l->step->touched, ino);
 
-    if (!ext4_inode_visible(l->fs, ino))
-        return false;
     if (si)
         return new_side ? si->new_live : si->old_live;
-    return ext4_inode_live(l->fs, new_side ? VIEW_NEW : VIEW_OLD, ino);
+    return ext4_inode_shown(l->fs, new_side ? VIEW_NEW : VIEW_OLD, ino);
 }
 
 int links_pair(struct links *l, struct nf_error *err)

@@ -259,7 +259,7 @@ int ownermap_set(struct ownermap *m, const struct owner_extent *e)
     uint64_t end, pblk;
 
     if (e->pblk > m->blocks || e->len > m->blocks - e->pblk ||
-        e->len > LOGICAL_END - e->logical || e->kind <= OWN_NONE || e->kind > OWN_OTHER)
+        e->len > LOGICAL_END - e->logical || e->kind <= OWN_NONE || e->kind > OWN_LAST)
         return NF_EINVAL;
     end = e->pblk + e->len;
     /* First the memory, so that the map is changed either wholly or not. */
@@ -283,7 +283,7 @@ int ownermap_clear(struct ownermap *m, const struct owner_extent *e)
 {
     struct owner_extent in = *e;
 
-    if (e->kind <= OWN_NONE || e->kind > OWN_OTHER || e->pblk >= m->blocks)
+    if (e->kind <= OWN_NONE || e->kind > OWN_LAST || e->pblk >= m->blocks)
         return 0; /* nothing there can match */
     if (in.len > m->blocks - in.pblk)
         in.len = m->blocks - in.pblk;

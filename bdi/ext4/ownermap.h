@@ -33,6 +33,8 @@ enum owner_kind {
     OWN_ITABLE = 9,       /* owner: group; logical: block within its table */
     OWN_SUPER = 10,       /* superblock, descriptors and their backups */
     OWN_OTHER = 11,       /* content of inodes without events (resize, quota, orphan file) */
+    OWN_EA = 12,          /* value of an attribute; owner: the inode that holds it, logical */
+    OWN_LAST = OWN_EA,
 };
 
 struct owner_extent {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bdi/ext4/dirblock.h"
+#include "bdi/ext4/inline.h"
 #include "bdi/ext4/links.h"
 
 /* A guest's own limit on a path is 4096; deeper trees exist, loops do not end. */
@@ -25,17 +26,47 @@ void paths_release(struct paths *p)
     memset(p, 0, sizeof(*p));
 }
 
+/* The chain of entries that @ref points into, and where in it: the whole block, or
+ * a part of the directory's own inode. */
+static bool ref_chain(struct ext4_fs *fs, enum view view, const struct name_ref *ref,
+                      struct nf_bytes *chain, uint32_t *at)
+{
+    const uint8_t *block = picture_block(&fs->pic, view, ref->pblk, NULL);
+    const uint8_t *raw = fs->inline_data ? ext4_inode_raw(fs, view, ref->parent) : NULL;
+    struct nf_bytes part[2];
+
+    if (!block || (fs->inline_data && !raw))
+        return false;
+    *chain = (struct nf_bytes){block, fs->block_size};
+    *at = ref->offset;
+    if (!raw || !(nf_le32(raw + 0x20) & EXT4_INLINE_DATA_FL))
+        return true;
+    inline_dir_chains(raw, fs->inode_size, part);
+    for (int i = 0; i < 2; i++) {
+        uint64_t base = (uint64_t)(part[i].data - block);
+
+        /* The inode lies in that block, or there is no such entry. */
+        if (part[i].data >= block && ref->offset >= base && ref->offset - base < part[i].len) {
+            *chain = part[i];
+            *at = ref->offset - (uint32_t)base;
+            return true;
+        }
+    }
+    return false;
+}
+
 bool paths_ref_name(struct ext4_fs *fs, const struct name_ref *ref, uint8_t buf[SHOWN_NAME_MAX],
                     struct nf_bytes *name)
 {
     enum view view = fs->links ? VIEW_NEW : VIEW_OLD;
-    const uint8_t *block = picture_block(&fs->pic, view, ref->pblk, NULL);
+    struct nf_bytes chain;
     struct shown_form form;
     struct dirblock_entry e;
+    uint32_t at;
 
-    return block && shown_form_of(fs, view, ref->parent, &form) &&
-           dirblock_at(block, fs->block_size, form.block, ref->offset, &e) && e.ino == ref->ino &&
-           shown_name(fs, &form, &e, buf, name);
+    return ref_chain(fs, view, ref, &chain, &at) && shown_form_of(fs, view, ref->parent, &form) &&
+           dirblock_at(chain.data, (uint32_t)chain.len, form.block, (uint16_t)at, &e) &&
+           e.ino == ref->ino && shown_name(fs, &form, &e, buf, name);
 }
 
 bool paths_parent(struct ext4_fs *fs, uint64_t key, uint64_t *parent, uint8_t buf[SHOWN_NAME_MAX],

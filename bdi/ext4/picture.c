@@ -655,49 +655,95 @@ int picture_settle(struct picture *p, struct nf_error *err)
     return ret;
 }
 
-int picture_retire(struct picture *p, uint32_t tid, bool all,
-                   bool (*tracked)(void *opaque, uint64_t block), void *opaque,
+static int by_fsblock(const void *a, const void *b)
+{
+    const struct overlay_entry *x = *(struct overlay_entry *const *)a;
+    const struct overlay_entry *y = *(struct overlay_entry *const *)b;
+
+    return (x->fsblock > y->fsblock) - (x->fsblock < y->fsblock);
+}
+
+static int stage_retired(struct picture *p, uint64_t block, const uint8_t *was,
+                         const uint8_t *home, struct nf_error *err)
+{
+    struct staged *s;
+
+    if (u64map_get(&p->staged, block))
+        return 0;
+    s = stage(p, block, err);
+    if (!s)
+        return NF_ENOMEM;
+    s->old_copy = malloc(p->block_size);
+    if (!s->old_copy)
+        return nf_fail(err, NF_ENOMEM, "retiring the overlay: out of memory");
+    memcpy(s->old_copy, was, p->block_size);
+    s->old = s->old_copy;
+    s->new = home;
+    return 0;
+}
+
+static int retire(struct picture *p, const struct overlay_entry *e, enum retiring what,
+                  const struct retire_ops *ops, struct nf_error *err)
+{
+    const uint8_t *was = entry_content(p, e), *home;
+
+    if (!was || e->home_written || picture_made(p, e->fsblock) || what == RETIRE_FORGET)
+        return 0;
+    home = picture_home(p, e->fsblock, err);
+    if (!home)
+        return err ? err->code : NF_EIO;
+    if (memcmp(home, was, p->block_size) == 0)
+        return 0;
+    if (what == RETIRE_STAGE)
+        return stage_retired(p, e->fsblock, was, home, err);
+    return ops->data(ops->opaque, e->fsblock, was, home, err);
+}
+
+int picture_retire(struct picture *p, uint32_t tid, bool all, const struct retire_ops *ops,
                    struct nf_error *err)
 {
-    struct overlay_entry *e = p->oldest;
+    struct overlay_entry **data = NULL;
+    size_t n = 0, cap = 0;
     int ret = 0;
 
-    while (e) {
-        struct overlay_entry *newer = e->newer;
-        const uint8_t *was;
+    for (struct overlay_entry *e = p->oldest, *newer; e; e = newer) {
+        enum retiring what;
 
+        newer = e->newer;
         if (!all && (int32_t)(e->tid - tid) >= 0) {
             if (!p->unordered)
                 break;
-            e = newer;
             continue;
         }
-        was = entry_content(p, e);
+        what = ret == 0 ? ops->what(ops->opaque, e->fsblock) : RETIRE_FORGET;
+        if (what == RETIRE_DATA && !e->home_written) {
+            if (n == cap) {
+                struct overlay_entry **bigger;
 
-        if (ret == 0 && was && !e->home_written && !picture_made(p, e->fsblock) &&
-            tracked(opaque, e->fsblock)) {
-            const uint8_t *home = picture_home(p, e->fsblock, err);
-
-            if (!home) {
-                ret = err ? err->code : NF_EIO;
-            } else if (memcmp(home, was, p->block_size) != 0 &&
-                       !u64map_get(&p->staged, e->fsblock)) {
-                struct staged *s = stage(p, e->fsblock, err);
-
-                if (s) {
-                    s->old_copy = malloc(p->block_size);
-                    if (s->old_copy)
-                        memcpy(s->old_copy, was, p->block_size);
-                    s->old = s->old_copy;
-                    s->new = home;
-                }
-                if (!s || !s->old_copy)
+                cap = cap ? cap * 2 : 16;
+                bigger = reallocarray(data, cap, sizeof(*data));
+                if (!bigger) {
                     ret = nf_fail(err, NF_ENOMEM, "retiring the overlay: out of memory");
+                    break;
+                }
+                data = bigger;
             }
+            data[n++] = e;
+            continue;
         }
+        if (ret == 0)
+            ret = retire(p, e, what, ops, err);
         overlay_drop(p, e->fsblock);
-        e = newer;
     }
+    /* These become events, in the same order every time. */
+    if (n)
+        qsort(data, n, sizeof(*data), by_fsblock);
+    for (size_t i = 0; i < n; i++) {
+        if (ret == 0)
+            ret = retire(p, data[i], RETIRE_DATA, ops, err);
+        overlay_drop(p, data[i]->fsblock);
+    }
+    free(data);
     return ret;
 }
 

@@ -159,11 +159,25 @@ int picture_stage_behind(struct picture *p, uint64_t block, uint8_t *behind,
 /* The step is done: the new side becomes the picture. */
 int picture_settle(struct picture *p, struct nf_error *err);
 
-/* Entries of transactions before @tid (all, if @all) leave the overlay. One
- * whose home differs is staged as an in-place change, if @tracked says that
- * the block is metadata that we follow. */
-int picture_retire(struct picture *p, uint32_t tid, bool all,
-                   bool (*tracked)(void *opaque, uint64_t block), void *opaque,
+/* What becomes of a block whose copy in the log has ended its time. */
+enum retiring {
+    RETIRE_FORGET, /* nobody's business */
+    RETIRE_STAGE,  /* metadata that we follow */
+    RETIRE_DATA,   /* content of a file */
+};
+
+struct retire_ops {
+    enum retiring (*what)(void *opaque, uint64_t block);
+    /* Content differs in place from its @copy, which readers had so far. */
+    int (*data)(void *opaque, uint64_t block, const uint8_t *copy, const uint8_t *home,
+                struct nf_error *err);
+    void *opaque;
+};
+
+/* Entries of transactions before @tid (all, if @all) leave the overlay. Where home
+ * differs, metadata is staged as an in-place change, and data reported, in the
+ * order of blocks. */
+int picture_retire(struct picture *p, uint32_t tid, bool all, const struct retire_ops *ops,
                    struct nf_error *err);
 
 /* Between two records: append what the shadow does not say, the old sides of blocks

@@ -121,7 +121,7 @@ int picture_open_fs(struct picture *p, ext2_filsys *out, struct nf_error *err)
 
     opening = p;
     rc = ext2fs_open2("picture", NULL,
-                      EXT2_FLAG_64BITS | EXT2_FLAG_SOFTSUPP_FEATURES | EXT2_FLAG_SKIP_MMP, 0, 0,
+                      EXT2_FLAG_64BITS | EXT2_FLAG_FORCE | EXT2_FLAG_SKIP_MMP, 0, 0,
                       &picture_io_manager, out);
     opening = NULL;
     if (rc)

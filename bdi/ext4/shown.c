@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "bdi/ext4/inline.h"
 #include "bdi/sha256.h"
 
 #define NOKEY_BYTES 149u  /* of the ciphertext */
@@ -154,9 +155,9 @@ static struct nf_bytes encrypted_target(const uint8_t *disk, size_t room,
                                         uint8_t buf[SHOWN_NAME_MAX])
 {
     static const uint32_t none[2];
-    struct nf_bytes cipher = {disk + 2, nf_le16(disk)};
+    struct nf_bytes cipher = {disk + 2, room < 2 ? 0 : nf_le16(disk)};
 
-    if (cipher.len < CIPHER_MIN || cipher.len > room - 2)
+    if (room < 2 || cipher.len < CIPHER_MIN || cipher.len > room - 2)
         return (struct nf_bytes){0};
     return shown_nokey(none, cipher, buf);
 }
@@ -168,7 +169,10 @@ struct nf_bytes shown_target(struct ext4_fs *fs, enum view view, const struct ex
     const uint8_t *data = inode->raw + 0x28;
     size_t room = 60;
 
-    if (ext4_has_map(inode)) {
+    if (ext4_is_inline(inode)) {
+        data = fs->inline_buf;
+        room = inline_data_copy(inode, fs->inode_size, fs->inline_buf);
+    } else if (ext4_has_map(inode)) {
         room = fs->block_size;
         data = map->n && map->ext[0].lblk == 0
                    ? picture_block(&fs->pic, view, map->ext[0].pblk, err)

@@ -26,6 +26,13 @@ static struct step_inode *touch(struct step *step, uint32_t ino, struct nf_error
     return si;
 }
 
+/* The others (the journal, the resize inode...) never get or lose a block while
+ * they are followed. */
+static bool can_touch(const struct ext4_fs *fs, uint32_t ino)
+{
+    return ext4_inode_visible(fs, ino) || ext4_inode_is_quota(fs, ino);
+}
+
 static int touch_table(struct ext4_fs *fs, struct step *step, const struct owner_extent *owner,
                        const uint8_t *old, const uint8_t *new, struct nf_error *err)
 {
@@ -38,7 +45,7 @@ static int touch_table(struct ext4_fs *fs, struct step *step, const struct owner
 
         if (index >= fs->inodes_per_group || !memcmp(old + at, new + at, fs->inode_size))
             continue;
-        if (ext4_inode_visible(fs, (uint32_t)ino) && !touch(step, (uint32_t)ino, err))
+        if (can_touch(fs, (uint32_t)ino) && !touch(step, (uint32_t)ino, err))
             return NF_ENOMEM;
     }
     return 0;
@@ -53,7 +60,7 @@ static int touch_bitmap(struct ext4_fs *fs, struct step *step, const struct owne
         for (uint32_t bit = 0; diff; bit++, diff >>= 1) {
             uint64_t ino = (uint64_t)owner->owner * fs->inodes_per_group + byte * 8 + bit + 1;
 
-            if ((diff & 1) && ext4_inode_visible(fs, (uint32_t)ino) &&
+            if ((diff & 1) && can_touch(fs, (uint32_t)ino) &&
                 !touch(step, (uint32_t)ino, err))
                 return NF_ENOMEM;
         }
@@ -195,7 +202,7 @@ static int gather(struct ext4_fs *fs, struct step *step, struct nf_error *err)
         }
         if (owner.kind != OWN_DIR && owner.kind != OWN_NODE)
             continue;
-        if (!ext4_inode_visible(fs, owner.owner))
+        if (!can_touch(fs, owner.owner))
             continue;
         si = touch(step, owner.owner, err);
         if (!si)
@@ -224,9 +231,15 @@ static bool load_side(struct ext4_fs *fs, enum view view, uint32_t ino, struct e
     return inode->attr.mode != 0;
 }
 
+static bool has_events(const struct ext4_fs *fs, uint32_t ino, const struct ext4_inode *inode)
+{
+    return ext4_inode_visible(fs, ino) && !ext4_inode_is_value(fs, inode->raw_flags);
+}
+
 static bool same_object(const struct ext4_inode *a, const struct ext4_inode *b)
 {
     return a->generation == b->generation && (a->attr.mode & 0170000) == (b->attr.mode & 0170000) &&
+           !((a->raw_flags ^ b->raw_flags) & EXT4_EA_INODE_FL) &&
            a->attr.crtime.sec == b->attr.crtime.sec && a->attr.crtime.nsec == b->attr.crtime.nsec;
 }
 
@@ -284,13 +297,15 @@ static int load(struct ext4_fs *fs, struct step *step, struct nf_error *err)
         bool old_map, new_map;
         int ret = 0;
 
-        si->old_live = load_side(fs, VIEW_OLD, si->ino, &si->old);
-        si->new_live = load_side(fs, VIEW_NEW, si->ino, &si->new);
-        si->same = si->old_live && si->new_live &&
+        si->old_used = load_side(fs, VIEW_OLD, si->ino, &si->old);
+        si->new_used = load_side(fs, VIEW_NEW, si->ino, &si->new);
+        si->old_live = si->old_used && has_events(fs, si->ino, &si->old);
+        si->new_live = si->new_used && has_events(fs, si->ino, &si->new);
+        si->same = si->old_used && si->new_used &&
                    (si->ino == EXT2_ROOT_INO || same_object(&si->old, &si->new));
         step->replaced += step_replaced(si);
-        old_map = si->old_live && ext4_has_map(&si->old);
-        new_map = si->new_live && ext4_has_map(&si->new);
+        old_map = si->old_used && ext4_has_map(&si->old);
+        new_map = si->new_used && ext4_has_map(&si->new);
         si->reformed = is_reformed(fs, si);
         si->map_differs = (old_map || new_map) &&
                           (!si->same || old_map != new_map || si->node_changed || si->reformed ||

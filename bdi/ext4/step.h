@@ -21,8 +21,9 @@
 
 struct step_inode {
     uint32_t ino;
-    bool old_live, new_live;
-    bool same;             /* live on both sides and the same object */
+    bool old_used, new_used; /* there is such an inode, */
+    bool old_live, new_live; /* and it has events */
+    bool same;             /* used on both sides and the same object */
     bool node_changed;     /* a block of its map is staged */
     uint32_t *dirty;       /* map_node.lblk of each of them */
     size_t ndirty;

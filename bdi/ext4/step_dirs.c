@@ -6,12 +6,13 @@
 
 #include "bdi/ext4/dirblock.h"
 #include "bdi/ext4/fastcommit.h"
+#include "bdi/ext4/inline.h"
 
 static int see_entry(struct ext4_fs *fs, struct links *links, bool new_side,
                      const struct step_inode *si, const struct shown_form *form, uint64_t block,
-                     const struct dirblock_entry *e)
+                     uint32_t base, const struct dirblock_entry *e)
 {
-    struct name_ref ref = {e->ino, si->ino, block, e->offset};
+    struct name_ref ref = {e->ino, si->ino, block, (uint16_t)(base + e->offset)};
     uint8_t buf[SHOWN_NAME_MAX];
     struct nf_bytes name;
 
@@ -25,25 +26,57 @@ static int see_entry(struct ext4_fs *fs, struct links *links, bool new_side,
                      name.data == buf, &ref);
 }
 
-static int see_block(struct ext4_fs *fs, struct links *links, bool new_side,
+/* @chain begins at @base in @block. */
+static int see_chain(struct ext4_fs *fs, struct links *links, bool new_side,
                      const struct step_inode *si, const struct shown_form *form, uint64_t block,
-                     struct nf_error *err)
+                     uint32_t base, struct nf_bytes chain, struct nf_error *err)
 {
-    const uint8_t *data = picture_block(&fs->pic, new_side ? VIEW_NEW : VIEW_OLD, block, err);
     struct dirblock it;
     struct dirblock_entry e;
     int ret;
 
-    if (!data)
-        return err ? err->code : NF_EIO;
-    dirblock_begin(&it, data, fs->block_size, form->block);
+    dirblock_begin(&it, chain.data, (uint32_t)chain.len, form->block);
     while ((ret = dirblock_next(&it, &e)) > 0) {
-        if (see_entry(fs, links, new_side, si, form, block, &e) < 0)
+        if (see_entry(fs, links, new_side, si, form, block, base, &e) < 0)
             return nf_fail(err, NF_ENOMEM, "directory %u: out of memory", si->ino);
     }
     if (ret < 0)
         ext4_oddity(fs);
     return 0;
+}
+
+static int see_block(struct ext4_fs *fs, struct links *links, bool new_side,
+                     const struct step_inode *si, const struct shown_form *form, uint64_t block,
+                     struct nf_error *err)
+{
+    const uint8_t *data = picture_block(&fs->pic, new_side ? VIEW_NEW : VIEW_OLD, block, err);
+
+    if (!data)
+        return err ? err->code : NF_EIO;
+    return see_chain(fs, links, new_side, si, form, block, 0,
+                     (struct nf_bytes){data, fs->block_size}, err);
+}
+
+/* The entries of a directory without blocks. */
+static int see_inline(struct ext4_fs *fs, struct links *links, bool new_side,
+                      const struct step_inode *si, struct nf_error *err)
+{
+    const struct ext4_inode *inode = new_side ? &si->new : &si->old;
+    enum view view = new_side ? VIEW_NEW : VIEW_OLD;
+    struct shown_form form = shown_form(fs, view, si->ino, inode);
+    struct nf_bytes chain[2];
+    uint64_t block;
+    uint32_t offset;
+    int ret = 0;
+
+    if (!ext4_inode_place(fs, view, si->ino, &block, &offset))
+        return 0;
+    if (!inline_dir_chains(inode->raw, fs->inode_size, chain))
+        ext4_oddity(fs);
+    for (int i = 0; ret == 0 && i < 2; i++)
+        ret = see_chain(fs, links, new_side, si, &form, block,
+                        offset + (uint32_t)(chain[i].data - inode->raw), chain[i], err);
+    return ret;
 }
 
 /* Does an entry that is in its place on both sides name one object before the
@@ -90,9 +123,9 @@ static int see_both(struct ext4_fs *fs, struct step *step, struct links *links,
         if (!take_a || !take_b || a.ino != b.ino || !nf_bytes_equal(a.name, b.name) ||
             replaced(step, a.ino)) {
             if (take_a)
-                ret = see_entry(fs, links, false, dir, form, block, &a);
+                ret = see_entry(fs, links, false, dir, form, block, 0, &a);
             if (ret == 0 && take_b)
-                ret = see_entry(fs, links, true, dir, form, block, &b);
+                ret = see_entry(fs, links, true, dir, form, block, 0, &b);
         }
         if (take_a)
             has_a = next_entry(fs, &a_it, &a);
@@ -126,7 +159,11 @@ static int see_dir(struct ext4_fs *fs, struct links *links, struct step_inode *s
     bool new_dir = si->new_live && ext4_is_dir(&si->new);
     int ret = 0;
 
-    for (int side = 0; side < 2 && si->map_differs; side++) {
+    if (old_dir && ext4_is_inline(&si->old))
+        ret = see_inline(fs, links, false, si, err);
+    if (ret == 0 && new_dir && ext4_is_inline(&si->new))
+        ret = see_inline(fs, links, true, si, err);
+    for (int side = 0; ret == 0 && side < 2 && si->map_differs; side++) {
         const struct block_map *mine = side ? &si->new_map : &si->old_map;
         struct shown_form form;
 

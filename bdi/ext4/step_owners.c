@@ -4,16 +4,6 @@
 
 #include "bdi/ext4/unsettled.h"
 
-static enum owner_kind data_kind(const struct ext4_inode *inode, const struct map_extent *e)
-{
-    if (ext4_is_dir(inode))
-        return OWN_DIR;
-    /* Targets of symbolic links are written through the log, like metadata. */
-    if (ext4_is_symlink(inode))
-        return OWN_NODE;
-    return e->unwritten ? OWN_UNWRITTEN : OWN_DATA;
-}
-
 typedef int owner_fn(struct ownermap *m, const struct owner_extent *e);
 
 /* Apply @fn to the parts of @map that @other does not have in the same place. */
@@ -37,7 +27,7 @@ static int for_difference(struct ext4_fs *fs, uint32_t ino, const struct ext4_in
             if (!o || o->unwritten != e->unwritten ||
                 o->pblk + (pos - o->lblk) != e->pblk + (pos - e->lblk)) {
                 oe = (struct owner_extent){e->pblk + (pos - e->lblk), next - pos, ino, pos,
-                                           data_kind(inode, e)};
+                                           ext4_data_kind(fs, ino, inode, e->unwritten)};
                 ret = fn(&fs->owners, &oe);
             }
             pos = next;
@@ -71,20 +61,20 @@ int step_update_owners(struct ext4_fs *fs, struct step *step, struct nf_error *e
     for (size_t i = 0; ret == 0 && i < step->n; i++) {
         struct step_inode *si = step->order[i];
 
-        if (si->map_differs && si->old_live)
+        if (si->map_differs && si->old_used)
             ret = for_difference(fs, si->ino, &si->old, &si->old_map, &si->new_map, si->same,
                                  ownermap_clear);
-        if (ret == 0 && si->old_live &&
-            (!si->new_live || si->old.file_acl != si->new.file_acl))
+        if (ret == 0 && si->old_used &&
+            (!si->new_used || si->old.file_acl != si->new.file_acl))
             ret = own_xattr_block(fs, si->ino, si->old.file_acl, xattr_owners_remove);
     }
     for (size_t i = 0; ret == 0 && i < step->n; i++) {
         struct step_inode *si = step->order[i];
 
-        if (si->map_differs && si->new_live)
+        if (si->map_differs && si->new_used)
             ret = for_difference(fs, si->ino, &si->new, &si->new_map, &si->old_map, si->same,
                                  ownermap_set);
-        if (ret == 0 && si->new_live)
+        if (ret == 0 && si->new_used)
             ret = own_xattr_block(fs, si->ino, si->new.file_acl, xattr_owners_add);
     }
     return ret < 0 ? nf_fail(err, ret, "owner map: %s", nf_status_name(ret)) : 0;
@@ -124,7 +114,12 @@ int step_forget_freed(struct ext4_fs *fs, struct step *step, struct nf_error *er
     for (size_t i = 0; ret == 0 && i < step->n; i++) {
         struct step_inode *si = step->order[i];
 
-        if (!si->map_differs || !si->old_live)
+        if (si->old_used && si->old.file_acl) {
+            struct owner_extent oe = {si->old.file_acl, 1, si->ino, 0, OWN_XATTR};
+
+            ret = drop_freed(&fs->owners, &oe, fs, err);
+        }
+        if (!si->map_differs || !si->old_used)
             continue;
         for (size_t j = 0; ret == 0 && j < si->old_map.n; j++) {
             const struct map_extent *e = &si->old_map.ext[j];
@@ -133,8 +128,7 @@ int step_forget_freed(struct ext4_fs *fs, struct step *step, struct nf_error *er
             if (map_extent_same(e))
                 continue;
             /* Only kinds matter here, and only data against metadata. */
-            if (ext4_is_reg(&si->old))
-                oe.kind = e->unwritten ? OWN_UNWRITTEN : OWN_DATA;
+            oe.kind = ext4_data_kind(fs, si->ino, &si->old, e->unwritten);
             ret = drop_freed(&fs->owners, &oe, fs, err);
         }
         for (size_t j = 0; ret == 0 && j < si->old_map.nnodes; j++) {

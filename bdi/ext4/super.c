@@ -51,13 +51,16 @@ enum {
      EXT2_FEATURE_INCOMPAT_META_BG | EXT3_FEATURE_INCOMPAT_EXTENTS |                             \
      EXT4_FEATURE_INCOMPAT_64BIT | EXT4_FEATURE_INCOMPAT_FLEX_BG |                               \
      EXT4_FEATURE_INCOMPAT_CSUM_SEED | EXT4_FEATURE_INCOMPAT_ENCRYPT |                            \
-     EXT4_FEATURE_INCOMPAT_CASEFOLD)
+     EXT4_FEATURE_INCOMPAT_CASEFOLD | EXT4_FEATURE_INCOMPAT_MMP |                                 \
+     EXT4_FEATURE_INCOMPAT_EA_INODE | EXT4_FEATURE_INCOMPAT_LARGEDIR |                            \
+     EXT4_FEATURE_INCOMPAT_INLINE_DATA)
 #define RO_COMPAT_OK                                                                              \
     (EXT2_FEATURE_RO_COMPAT_SPARSE_SUPER | EXT2_FEATURE_RO_COMPAT_LARGE_FILE |                   \
      EXT4_FEATURE_RO_COMPAT_HUGE_FILE | EXT4_FEATURE_RO_COMPAT_GDT_CSUM |                        \
      EXT4_FEATURE_RO_COMPAT_DIR_NLINK | EXT4_FEATURE_RO_COMPAT_EXTRA_ISIZE |                     \
-     EXT4_FEATURE_RO_COMPAT_METADATA_CSUM | EXT4_FEATURE_RO_COMPAT_ORPHAN_PRESENT |                    \
-     EXT4_FEATURE_RO_COMPAT_VERITY)
+     EXT4_FEATURE_RO_COMPAT_METADATA_CSUM | EXT4_FEATURE_RO_COMPAT_ORPHAN_PRESENT |               \
+     EXT4_FEATURE_RO_COMPAT_VERITY | EXT4_FEATURE_RO_COMPAT_BIGALLOC |                            \
+     EXT4_FEATURE_RO_COMPAT_QUOTA | EXT4_FEATURE_RO_COMPAT_PROJECT)
 
 /* Features whose coming and going does not change how the rest is read. */
 #define COMPAT_PASSING                                                                            \
@@ -83,6 +86,14 @@ static int check_features(const struct ext2_super_block *sb, struct nf_error *er
     if ((sb->s_feature_compat & EXT3_FEATURE_COMPAT_HAS_JOURNAL) && sb->s_journal_inum == 0)
         return nf_fail(err, NF_EUNSUPPORTED, "an external journal is not followed");
     odd = sb->s_feature_incompat & ~(uint32_t)INCOMPAT_OK;
+    /* Without a journal, what fits together is judged by the blocks of directories
+     * and attributes. */
+    if (!(sb->s_feature_compat & EXT3_FEATURE_COMPAT_HAS_JOURNAL))
+        odd |= sb->s_feature_incompat &
+               (EXT4_FEATURE_INCOMPAT_INLINE_DATA | EXT4_FEATURE_INCOMPAT_EA_INODE);
+    /* A fast commit's names are put into blocks. */
+    if (sb->s_feature_compat & EXT4_FEATURE_COMPAT_FAST_COMMIT)
+        odd |= sb->s_feature_incompat & EXT4_FEATURE_INCOMPAT_INLINE_DATA;
     if (odd)
         return refuse(odd, E2P_FEATURE_INCOMPAT, err);
     odd = sb->s_feature_ro_compat & ~(uint32_t)RO_COMPAT_OK;
@@ -150,6 +161,15 @@ int ext4_read_geometry(struct ext4_fs *fs, struct nf_error *err)
     fs->encrypt = ext2fs_has_feature_encrypt(sb);
     fs->hash_version = sb->s_def_hash_version;
     fs->unsigned_hash = (sb->s_flags & EXT2_FLAGS_UNSIGNED_HASH) != 0;
+    fs->ea_inode = ext2fs_has_feature_ea_inode(sb);
+    fs->inline_data = ext2fs_has_feature_inline_data(sb);
+    fs->mmp_block = ext2fs_has_feature_mmp(sb) ? sb->s_mmp_block : 0;
+    memset(fs->quota_ino, 0, sizeof(fs->quota_ino));
+    if (ext2fs_has_feature_quota(sb)) {
+        fs->quota_ino[0] = sb->s_usr_quota_inum;
+        fs->quota_ino[1] = sb->s_grp_quota_inum;
+        fs->quota_ino[2] = sb->s_prj_quota_inum;
+    }
     memcpy(fs->uuid, sb->s_uuid, 16);
     /* libext2fs checked most of these; the rest of the engine relies on them. */
     if (fs->block_size < 1024 || fs->block_size > 65536 || fs->inode_size < 128 ||

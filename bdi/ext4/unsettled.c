@@ -113,10 +113,11 @@ static uint32_t vouched(struct ext4_fs *fs, uint32_t ino)
     struct unsettled *u = fs->unsettled;
     struct owner_extent e;
     uint64_t block;
+    uint32_t offset;
 
     if (fs->journal_open)
         return u->stamp >= 2 ? u->stamp - 1 : 0;
-    if (!ext4_inode_block(fs, VIEW_OLD, ino, &block) ||
+    if (!ext4_inode_place(fs, VIEW_OLD, ino, &block, &offset) ||
         !ownermap_get(&u->written, block, &e))
         return 0;
     return e.owner;

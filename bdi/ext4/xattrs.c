@@ -76,6 +76,8 @@ int xattrs_read(struct ext4_fs *fs, enum view view, uint32_t ino, const struct e
         return nf_fail(err, NF_ENOMEM, "attributes of inode %u: out of memory", ino);
     memcpy(copy, inode->raw, fs->inode_size);
     fs->pic.view = view;
+    /* Values in inodes of their own: not those of another view. */
+    ext2fs_flush_icache(fs->fs);
     rc = ext2fs_xattrs_open(fs->fs, ino, &handle);
     if (rc == 0) {
         rc = ext2fs_xattrs_read_inode(handle, (struct ext2_inode_large *)copy);

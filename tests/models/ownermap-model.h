@@ -44,7 +44,7 @@ static inline void model_grow(struct ownermap_model *m, uint64_t blocks)
 static inline int model_set(struct ownermap_model *m, const struct owner_extent *e)
 {
     if (e->pblk > m->blocks || e->len > m->blocks - e->pblk || e->kind == OWN_NONE ||
-        e->kind > OWN_OTHER || e->logical + e->len > (uint64_t)1 << 32)
+        e->kind > OWN_LAST || e->logical + e->len > (uint64_t)1 << 32)
         return NF_EINVAL;
     for (uint64_t i = 0; i < e->len; i++)
         m->block[e->pblk + i] = (struct model_block){e->owner, e->logical + (uint32_t)i, e->kind};

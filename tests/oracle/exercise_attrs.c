@@ -63,6 +63,16 @@ static int op_xattr(void)
     return set_xattr(name, len);
 }
 
+/* One of few values, so that files share the block or the inode it is in. */
+static int op_xattr_shared(void)
+{
+    static const size_t lens[] = { 700, 900, 6000, 60000 };
+    size_t len = lens[ex_below(4)];
+
+    memset(ex_buf, (int)('a' + ex_below(2)), len);
+    return set_xattr("user.shared", len);
+}
+
 static int op_xattr_remove(void)
 {
     static const char *const others[] = { "security.selinux", "security.capability",
@@ -71,6 +81,8 @@ static int op_xattr_remove(void)
 
     if (ex_below(3) == 0)
         return lremovexattr(pick_any(a), others[ex_below(4)]);
+    if (ex_below(4) == 0)
+        return lremovexattr(pick_any(a), "user.shared");
     snprintf(name, sizeof(name), "%s.x%u", ex_below(4) ? "user" : "trusted", ex_below(5));
     return lremovexattr(pick_any(a), name);
 }
@@ -169,6 +181,7 @@ struct ex_op ex_attr_ops[] = {
     { .name = "chown", .weight = 7, .run = op_chown },
     { .name = "times", .weight = 7, .run = op_times },
     { .name = "xattr", .weight = 14, .run = op_xattr, .full = 1 },
+    { .name = "xattr-shared", .weight = 8, .run = op_xattr_shared, .full = 1 },
     { .name = "xattr-remove", .weight = 7, .run = op_xattr_remove, .full = 1 },
     { .name = "selinux", .weight = 5, .run = op_selinux, .full = 1 },
     { .name = "capability", .weight = 4, .run = op_capability, .full = 1 },

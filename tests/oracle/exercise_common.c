@@ -14,6 +14,7 @@
 #define DIRS 7
 #define HELD 4
 
+bool ex_small;
 char ex_buf[EX_BUF] __attribute__((aligned(4096)));
 
 static uint64_t state;
@@ -44,11 +45,11 @@ const char *ex_pick(char out[64])
     unsigned d = ex_below(DIRS + 1), e = ex_below(3);
 
     if (d == 0)
-        snprintf(out, 64, "n%u", ex_below(NAMES));
+        snprintf(out, 64, "n%u", ex_below(ex_small ? NAMES / 2 : NAMES));
     else if (e == 0)
-        snprintf(out, 64, "d%u/e/n%u", d - 1, ex_below(NAMES));
+        snprintf(out, 64, "d%u/e/n%u", d - 1, ex_below(ex_small ? NAMES / 2 : NAMES));
     else
-        snprintf(out, 64, "d%u/n%u", d - 1, ex_below(NAMES));
+        snprintf(out, 64, "d%u/n%u", d - 1, ex_below(ex_small ? NAMES / 2 : NAMES));
     return out;
 }
 
@@ -70,6 +71,8 @@ const char *ex_pick_dir(char out[64])
 
 off_t ex_pick_offset(void)
 {
+    if (ex_small && ex_below(8))
+        return ex_below(180);
     switch (ex_below(16)) {
     case 0: /* far out: holes, and deep extent or indirect trees */
         return (off_t)ex_below(2000) * 1000003;
@@ -94,6 +97,8 @@ off_t ex_pick_offset(void)
 
 size_t ex_pick_length(void)
 {
+    if (ex_small && ex_below(8))
+        return 1 + ex_below(ex_below(2) ? 150 : 30);
     switch (ex_below(4)) {
     case 0:
         return 1 + ex_below(100);

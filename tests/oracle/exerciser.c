@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Random system calls on a directory tree, decided by a seed alone:
- *     exerciser [--fsync] SEED STEPS DIR
+ *     exerciser [--fsync|--small] SEED STEPS DIR
  * With --fsync files are synced one by one, often, and what ext4 cannot put into
- * a fast commit is rare.
+ * a fast commit is rare. With --small most writes are of few bytes, and names are
+ * few, such as fit into inodes.
  * Calls may fail (a name is taken, a directory is not empty): that is part of
  * it. How often each was tried and done is printed at the end, so that nobody
  * takes a call for tested that this kernel or file system always refused.
@@ -42,9 +43,13 @@ int main(int argc, char **argv)
         prefer_fsync(ex_attr_ops);
         argc--;
         argv++;
+    } else if (argc == 5 && strcmp(argv[1], "--small") == 0) {
+        ex_small = true;
+        argc--;
+        argv++;
     }
     if (argc != 4 || chdir(argv[3]) < 0) {
-        fprintf(stderr, "Usage: exerciser [--fsync] SEED STEPS DIR\n");
+        fprintf(stderr, "Usage: exerciser [--fsync|--small] SEED STEPS DIR\n");
         return 2;
     }
     ex_seed(strtoull(argv[1], NULL, 0));

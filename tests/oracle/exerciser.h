@@ -6,6 +6,7 @@
 #ifndef NF_EXERCISER_H
 #define NF_EXERCISER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -24,6 +25,7 @@ struct ex_op {
 /* Ended by one without a name. */
 extern struct ex_op ex_file_ops[], ex_name_ops[], ex_attr_ops[];
 
+extern bool ex_small; /* mostly few bytes and few names */
 extern char ex_buf[EX_BUF]; /* aligned for O_DIRECT */
 
 void ex_seed(uint64_t seed);

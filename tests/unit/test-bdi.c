@@ -185,16 +185,44 @@ static void expect_unsupported(struct test *t, uint32_t size, const char *reason
     assert_null(bdi_get_place(t->bdi, 1));
 }
 
-static void test_bigalloc(void **state)
+/* What nobody has heard of yet is not half-followed. */
+static void expect_unknown(struct test *t, const char *offset, const char *name)
 {
-    run(*state, "mke2fs -q -F -t ext4 -b 1024 -O bigalloc -C 4096 %1$s 16M 2> /dev/null");
-    expect_unsupported(*state, 16 * MIB, "bigalloc");
+    char cmd[300];
+
+    snprintf(cmd, sizeof(cmd),
+             "mke2fs -q -F -t ext4 -b 1024 -J size=1 -O ^metadata_csum %%1$s 8M && "
+             "printf '\\100' | dd of=%%1$s bs=1 seek=%s conv=notrunc 2> /dev/null", offset);
+    run(t, cmd);
+    expect_unsupported(t, 8 * MIB, name);
 }
 
-static void test_inline_data(void **state)
+/* The highest byte of each word of features. */
+static void test_unknown_compat(void **state)
 {
-    run(*state, "mke2fs -q -F -t ext4 -b 1024 -J size=1 -O inline_data %1$s 8M");
+    expect_unknown(*state, "1119", "FEATURE_C30");
+}
+
+static void test_unknown_incompat(void **state)
+{
+    expect_unknown(*state, "1123", "FEATURE_I30");
+}
+
+static void test_unknown_ro_compat(void **state)
+{
+    expect_unknown(*state, "1127", "FEATURE_R30");
+}
+
+static void test_journal_needed(void **state)
+{
+    run(*state, "mke2fs -q -F -t ext4 -b 1024 -O ^has_journal,inline_data %1$s 8M");
     expect_unsupported(*state, 8 * MIB, "inline_data");
+}
+
+static void test_fast_inline(void **state)
+{
+    run(*state, "mke2fs -q -F -t ext4 -b 1024 -J size=4 -O fast_commit,inline_data %1$s 16M");
+    expect_unsupported(*state, 16 * MIB, "inline_data");
 }
 
 static void test_external_journal(void **state)
@@ -528,8 +556,9 @@ static void test_rehashed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_bigalloc),       TEST(test_inline_data),
-        TEST(test_external_journal),
+        TEST(test_unknown_compat), TEST(test_unknown_incompat),
+        TEST(test_unknown_ro_compat), TEST(test_journal_needed),
+        TEST(test_fast_inline),    TEST(test_external_journal),
         TEST(test_journal_device), TEST(test_luks),            TEST(test_xfs),
         TEST(test_nothing),        TEST(test_broken_geometry), TEST(test_unreadable),
         TEST(test_unreadable_anywhere),

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Private to content.c (content in blocks) and content_inline.c (in the inode).
+ */
+#ifndef BDI_EXT4_CONTENT_PRIVATE_H
+#define BDI_EXT4_CONTENT_PRIVATE_H
+
+#include "bdi/ext4/content.h"
+
+/* One event each; @proto has inode, generation and paths. @data null: nobody
+ * wants the bytes. */
+int content_emit_write(struct ext4_fs *fs, const struct nf_event *proto, uint64_t offset,
+                       const uint8_t *data, size_t len, uint32_t flags, struct nf_error *err);
+/* The same of @inode's bytes; those that are ciphertext are not shown. */
+int content_emit_bytes(struct ext4_fs *fs, const struct nf_event *proto,
+                       const struct ext4_inode *inode, uint64_t offset, const uint8_t *data,
+                       size_t len, struct nf_error *err);
+int content_emit_zero(struct ext4_fs *fs, const struct nf_event *proto, uint64_t offset,
+                      uint64_t len, struct nf_error *err);
+int content_emit_truncate(struct ext4_fs *fs, const struct nf_event *proto, uint64_t before,
+                          uint64_t after, struct nf_error *err);
+
+/* What became of a file whose content now stands in its inode. */
+int content_emit_inline(struct ext4_fs *fs, const struct step_inode *si,
+                        const struct nf_event *ev, struct nf_error *err);
+
+#endif
