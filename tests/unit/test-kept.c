@@ -197,6 +197,34 @@ static void keeps_nothing_when_stopped(void **state)
     assert_int_equal(lseek(fd, 0, SEEK_END), 0);
 }
 
+static int drain(void *opaque, struct nf_error *err)
+{
+    struct nf_image *img = opaque;
+
+    (void)err;
+    pass(img, guest(NF_REC_WRITE, 40960, 4096, 'd'));
+    return 0;
+}
+
+/* A reading that takes records meanwhile: all that it read is right afterwards. */
+static void follows_while_it_reads(void **state)
+{
+    uint8_t before[4096];
+
+    look(*state, 40960, 4096, then);
+    memcpy(before, then + 40960, sizeof(before));
+    image_kept_set_drain(*state, drain, *state);
+    look(*state, 40960, 4096, then); /* it is kept: nothing to read, nothing drained */
+    assert_memory_equal(then + 40960, before, sizeof(before));
+    look(*state, 81920, 4096, disk);
+    assert_int_equal(then[40960], 'd');
+    image_kept_set_drain(*state, NULL, NULL);
+    reads = 0;
+    look(*state, 40960, 4096, then);
+    look(*state, 81920, 4096, then);
+    assert_int_equal(reads, 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -208,6 +236,7 @@ int main(void)
         TEST(what_is_unknown_is_read_again),
         TEST(a_gap_or_another_size_forgets_all),
         TEST(records_beyond_the_disk_are_harmless),
+        TEST(follows_while_it_reads),
         TEST(keeps_nothing_when_stopped),
     };
 
