@@ -295,7 +295,9 @@ int crawl_each(struct ext4_fs *fs, crawl_fn *fn, struct nf_error *err)
         /* Most inodes of a large disk were never used: not even looked at. */
         uint32_t n = ext4_group_inodes_used(fs, VIEW_OLD, g);
 
-        prefetch_table(fs, g, n);
+        /* After a kill the shadow has all that matters; the image is ahead of it. */
+        if (!fs->resumed)
+            prefetch_table(fs, g, n);
         for (uint32_t i = 0; ret == 0 && i < n; i++) {
             uint64_t ino = (uint64_t)g * fs->inodes_per_group + i + 1;
 

@@ -251,14 +251,13 @@ void picture_prefetch(struct picture *p, uint64_t block, uint64_t n)
         len = (size_t)run * p->block_size;
         block += run;
         ret = p->ctx->img->read(p->ctx->img, at, p->fetch_buf, len, &ignored);
-        /* Some of it may have moved on: block by block, then. */
-        if (ret > 0 && p->attaching)
+        /* Some of it may have moved on: block by block, then, and only what is needed. */
+        if (ret > 0)
             continue;
         if (ret < 0 || shadow_fill(p->ctx->shadow, at, p->fetch_buf, len, p->block_size,
                                    &ignored) < 0)
             return;
         p->ctx->emitter->status.fetched += run;
-        p->ctx->emitter->status.unsettled += ret > 0 ? run : 0;
     }
 }
 
