@@ -372,9 +372,13 @@ int ext4_resume(const struct fs_context *ctx, struct nf_bytes state, void **out,
     ret = picture_init(&fs->pic, &fs->ctx, block_size, ctx->size / block_size, err);
     if (ret == 0 && names_init(&fs->names) < 0)
         ret = nf_fail(err, NF_ENOMEM, "ext4: out of memory");
+    fs->pic.attaching = true; /* what moved since is not kept... */
     if (ret == 0)
         ret = build(fs, &rest, err);
     fs->resumed = false;
+    fs->pic.attaching = false;
+    if (ret == 0 && fs->pic.moved) /* ...and cannot be had any more */
+        ret = nf_fail(err, NF_EFORMAT, "state: ext4: a block that it lacks was written since");
     fs->in_place_news = true;
     if (ret == 0 && unsettled.len)
         ret = unsettled_load(fs, unsettled, err);
