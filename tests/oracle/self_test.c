@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -42,17 +43,20 @@ static void find_victims(int tree, struct tampering *t)
         closedir(d);
 }
 
-/* Invert the first byte of the file. -1 with errno. */
+/* Invert the first byte of the file. In a mapping: write(2) would take the file's
+ * capabilities away, too. -1 with errno. */
 static int flip(struct replica *r, const struct tampering *t)
 {
     const struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT }, t->file_time };
     NF_AUTO_CLOSE int fd = openat(r->tree, t->file, O_RDWR | O_CLOEXEC);
-    uint8_t byte;
+    uint8_t *byte = fd < 0 ? MAP_FAILED
+                           : mmap(NULL, 1, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
-    if (fd < 0 || pread(fd, &byte, 1, 0) != 1)
+    if (byte == MAP_FAILED)
         return -1;
-    byte ^= 0xff;
-    return pwrite(fd, &byte, 1, 0) == 1 ? futimens(fd, ts) : -1;
+    *byte ^= 0xff;
+    munmap(byte, 1);
+    return futimens(fd, ts);
 }
 
 static int set_root_time(struct replica *r, const struct tampering *t, long shift)
