@@ -229,10 +229,10 @@ int nf_image_overlay_apply(struct nf_image_overlay *o, const struct nf_record *r
         return nf_fail(err, NF_EFORMAT,
                        "record %llu: %llu bytes at %llu reach beyond the disk's %llu",
                        (ull)rec->seq, (ull)rec->length, (ull)rec->offset, (ull)o->image.size);
-    if (rec->type == NF_REC_DISCARD || rec->length == 0)
+    if (rec->length == 0)
         return NF_OK;
     end = rec->offset + rec->length;
-    if (rec->type == NF_REC_ZERO) {
+    if (rec->type == NF_REC_ZERO || rec->type == NF_REC_DISCARD) {
         ret = store_zeros(o, rec->offset, end, err);
     } else {
         /* Before the write: a part of it may be stored when it fails. */

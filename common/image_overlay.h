@@ -29,8 +29,9 @@ void nf_image_overlay_free(struct nf_image_overlay *o); /* null is allowed */
 /*
  * Make the disk what it is after @rec.  WRITE and READBACK store bytes, ZERO
  * zeros, RESIZE and OPEN set the size (what is cut off reads as zeros when the
- * disk grows again).  DISCARD keeps the old bytes, one of the things a disk may
- * answer; so does a FAILED write, whose range is unknown.  FLUSH, GAP and CLOSE
+ * disk grows again).  DISCARD stores zeros, as a file with discard=unmap does: what
+ * was captured behind a loop device has a guest's zeroing as discards, too.  A FAILED
+ * write, whose range is unknown, keeps the old bytes.  FLUSH, GAP and CLOSE
  * change nothing.  NF_EFORMAT if the record reaches beyond the disk.
  */
 int nf_image_overlay_apply(struct nf_image_overlay *o, const struct nf_record *rec,

@@ -86,7 +86,8 @@ static void random_records(unsigned seed)
             rec.type = NF_REC_ZERO;
             memset(model + rec.offset, 0, rec.length);
         } else if (what == 15) {
-            rec.type = NF_REC_DISCARD;
+            rec.type = NF_REC_DISCARD; /* discard=unmap */
+            memset(model + rec.offset, 0, rec.length);
         } else if (what == 16) {
             rec.type = NF_REC_WRITE; /* its outcome is unknown */
             rec.flags = NF_REC_FAILED;
