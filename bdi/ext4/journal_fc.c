@@ -29,12 +29,15 @@ enum {
 void journal_fc_reset(struct journal *j)
 {
     struct journal_scratch *s = j->scratch;
+    uint64_t blocks = j->fc_end - j->fc_first, times = blocks;
 
     s->fc_pos = s->fc_scanned = 0;
     s->fc_crc = 0;
-    /* The area is read once as it is filled. More is for those who write it
-     * again and again: not without end. */
-    s->fc_budget = 16 * (uint64_t)(j->fc_end - j->fc_first) + 64;
+    /* As it is filled, the area may be read again for each block: up to where the
+     * remains of older fast commits, or a disk that is ahead, look like more of the
+     * same. Those who write it again and again are not followed without end. */
+    times = times < 16 ? 16 : times > 256 ? 256 : times;
+    s->fc_budget = blocks * times + 64;
 }
 
 void journal_fc_ignore(struct journal *j)

@@ -11,7 +11,7 @@
 #include "bdi/ext4/journal.h"
 #include "tests/models/fast-commit.h"
 
-enum { BLOCK = 1024, BLOCKS = 1100, AREA = 20 };
+enum { BLOCK = 1024, BLOCKS = 1100, AREA = 40 };
 
 struct area {
     struct jlog log;  /* what is on the disk */
@@ -166,6 +166,30 @@ static void found_in_any_order(void **state)
         check(&a, &fc, 0, 3);
         teardown(&a);
     }
+}
+
+/* Before the last is written, each other one is followed by what could be its
+ * successor: of an older fast commit, or read of a disk that is ahead. */
+static void found_over_many_others(void **state)
+{
+    struct journal_fc fc;
+    struct area a;
+    uint32_t last;
+
+    (void)state;
+    setup(&a);
+    put(&a, 0, AREA - 1);
+    last = a.fc.at - 1;
+    for (uint32_t b = a.fc.first; b < last; b++)
+        memcpy(jlog_block(&a.log, b), jlog_block(&a.made, b), BLOCK);
+    for (uint32_t b = a.fc.first; b < last; b++) {
+        assert_int_equal(write_block(&a, b), JOURNAL_FC_MORE);
+        assert_false(journal_fc_next(&a.j, &fc));
+    }
+    assert_int_equal(write_block(&a, last), JOURNAL_FC_MORE);
+    assert_true(journal_fc_next(&a.j, &fc));
+    check(&a, &fc, 0, AREA - 1);
+    teardown(&a);
 }
 
 /* Whatever becomes of the first block, it is not taken for a fast commit. */
@@ -375,6 +399,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(found_one_by_one),
         cmocka_unit_test(found_in_any_order),
+        cmocka_unit_test(found_over_many_others),
         cmocka_unit_test(damage_is_found),
         cmocka_unit_test(what_follows_damage_does_not_count),
         cmocka_unit_test(needs_the_expected_id),
