@@ -119,6 +119,8 @@ int nf_apply_xattr(struct nf_apply *a, const struct nf_event *ev, struct nf_erro
     char name[XATTR_NAME_BYTES + 1];
     NF_AUTO_CLOSE int fd = -1;
     int rc = nf_apply_open(a, ev, &fd, err), failed;
+    struct stat before;
+    bool access;
 
     if (rc != 0)
         return rc < 0 ? rc : 0;
@@ -131,13 +133,20 @@ int nf_apply_xattr(struct nf_apply *a, const struct nf_event *ev, struct nf_erro
     name[n.len] = '\0';
     if (!a->opt.as_root && strncmp(name, "user.", 5) != 0)
         return 0;
-    if (a->opt.keep_top && nf_apply_is_top(ev) && strcmp(name, "system.posix_acl_access") == 0)
+    access = strcmp(name, "system.posix_acl_access") == 0;
+    if (a->opt.keep_top && nf_apply_is_top(ev) && access)
         return 0;
+    if (access && fstat(fd, &before) < 0)
+        return nf_apply_fail(err, NF_EIO, ev, "%s", strerror(errno));
     if (ev->xattr.removed)
         failed = removexattr(nf_proc_path(fd).text, name) < 0 && errno != ENODATA;
     else
         failed = setxattr(nf_proc_path(fd).text, name, v.len ? (const char *)v.data : "", v.len,
                           0) < 0;
+    /* The kernel takes the mode from it. That one comes by an event of its own, and may
+     * be another: a disk can say anything, and a replay of fast commits does. */
+    if (access && !failed && !S_ISLNK(before.st_mode))
+        failed = chmod(nf_proc_path(fd).text, before.st_mode & 07777) < 0;
     if (failed && (errno == EIO || errno == EROFS || errno == EDQUOT))
         return nf_apply_fail(err, NF_EIO, ev, "xattr: %s", strerror(errno));
     if (failed)

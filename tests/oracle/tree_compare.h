@@ -23,8 +23,9 @@ struct tree_compare_options {
     const char *names[2]; /* what to call the two, "image" and "mirror" */
 
     /* Null, or since when the first has been in the hands of a recovery that sets
-     * times, and may lose new directories or leave some that it cannot read
-     * itself: none of that is a difference. */
+     * times, may lose new directories or leave some that it cannot read itself, and
+     * leaves an inode's ACL to the next one with its number: such damage is counted,
+     * and no difference. */
     const struct timespec *recovered;
 };
 
@@ -33,6 +34,8 @@ struct tree_compare_result {
     uint64_t bytes;       /* of content compared */
     uint64_t differences;
     uint64_t damaged; /* directories, by such a recovery: what is in them is not compared */
+    uint64_t acls;    /* ACLs that say another mode than their inode after it: the second
+                         tree has the inode's mode, and the ACL that chmod makes of this one */
 };
 
 /* Compare the directories @a and @b. 0 (see @result), or negative if one of

@@ -577,6 +577,44 @@ static void test_xattrs(void **state)
     assert_int_equal(nf_apply_stats(f->a)->xattrs, 1);
 }
 
+/* What an ACL says of the mode does not count, whichever comes first. */
+static void test_acl_and_mode(void **state)
+{
+    struct fixture *f = *state;
+    /* user::rw- user:1000:r-- group::r-- mask::--- other::--- */
+    static const uint8_t acl[] = { 2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 232, 3, 0,
+                                   0, 4, 0, 4, 0, 255, 255, 255, 255, 16, 0, 0, 0, 255, 255, 255,
+                                   255, 32, 0, 0, 0, 255, 255, 255, 255 };
+    struct nf_bytes p = bytes("/f");
+    struct nf_event ev = { .kind = NF_XATTR, .inode = 12, .generation = 1, .paths = &p,
+                           .npaths = 1,
+                           .xattr = { .name = bytes("system.posix_acl_access"),
+                                      .value = { acl, sizeof(acl) } } };
+    struct nf_event mode = { .kind = NF_ATTR, .inode = 12, .generation = 1, .paths = &p,
+                             .npaths = 1,
+                             .attr = { .mask = NF_ATTR_MODE,
+                                       .after = { .mode = S_IFREG | 0600 } } };
+    uint8_t got[100];
+    char path[100];
+
+    skip_unless_root();
+    OK(create(f, 12, "/f", S_IFREG | 04740, 0, NULL));
+    OK(apply(f, &ev));
+    if (nf_apply_stats(f->a)->xattrs)
+        skip(); /* no ACLs here */
+    assert_int_equal(stat_of(f, "f").st_mode, S_IFREG | 04740);
+    OK(apply(f, &mode));
+    snprintf(path, sizeof(path), "%s/tree/f", f->dir);
+    assert_int_equal(getxattr(path, "system.posix_acl_access", got, sizeof(got)), sizeof(acl));
+    assert_memory_equal(got, acl, sizeof(acl));
+    OK(apply(f, &ev));
+    assert_int_equal(stat_of(f, "f").st_mode, S_IFREG | 0600);
+    ev.xattr.removed = true;
+    OK(apply(f, &ev));
+    assert_int_equal(getxattr(path, "system.posix_acl_access", got, sizeof(got)), -1);
+    assert_int_equal(stat_of(f, "f").st_mode, S_IFREG | 0600);
+}
+
 static void test_inherited_acl(void **state)
 {
     struct fixture *f = *state;
@@ -822,8 +860,9 @@ int main(void)
         TEST(test_nameless),       TEST(test_entries),         TEST(test_content),
         TEST(test_encrypted),
         TEST(test_move_range),     TEST(test_xattrs),          TEST(test_inherited_acl),
-        TEST(test_gap),            TEST(test_hostile_paths),   TEST(test_hostile_links),
-        TEST(test_hostile_numbers), TEST(test_long_paths),     cmocka_unit_test(test_text),
+        TEST(test_acl_and_mode),   TEST(test_gap),             TEST(test_hostile_paths),
+        TEST(test_hostile_links),  TEST(test_hostile_numbers), TEST(test_long_paths),
+        cmocka_unit_test(test_text),
         cmocka_unit_test(test_inode_map),
     };
 
