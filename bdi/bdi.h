@@ -147,6 +147,7 @@ struct bdi_status {
     uint64_t oddities;       /* broken structures met and reported */
     uint64_t waiting;        /* inodes changed in place that do not fit yet */
     uint64_t waiting_content; /* files with content of which it is not known yet whose it is */
+    uint64_t fast_commits;   /* steps that are such */
 };
 /* As of now; borrowed, until the next call with @bdi. */
 const struct bdi_status *bdi_get_status(struct bdi *bdi);

@@ -112,6 +112,7 @@ static void put_counters(struct nf_json *j, struct engine *e)
     nf_json_u64(j, "oddities", st->oddities);
     nf_json_u64(j, "waiting", st->waiting);
     nf_json_u64(j, "waiting_content", st->waiting_content);
+    nf_json_u64(j, "fast_commits", st->fast_commits);
 }
 
 void engine_say_status(struct engine *e)

@@ -191,6 +191,7 @@ int ext4_fast_commits(struct ext4_fs *fs, struct nf_error *err)
             ret = end_fast_commits(fs, err);
         } else if (ret == 0 && !fs->gone) {
             fs->txn = fc.tid;
+            fs->ctx.emitter->status.fast_commits++;
             ret = step_run(fs, true, err);
         }
     }

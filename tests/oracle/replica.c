@@ -112,6 +112,17 @@ static bool of_interest(struct replica *r, const struct nf_event *ev)
     return true;
 }
 
+/* Another commit: the last one has met its fate. */
+static void commit_begins(struct replica *r)
+{
+    uint64_t fast = bdi_get_status(r->bdi)->fast_commits;
+
+    r->fast[r->fate] += r->is_fast;
+    r->is_fast = fast != r->fast_seen;
+    r->fast_seen = fast;
+    r->fate = REPLICA_PASSED;
+}
+
 static int on_event(void *opaque, const struct nf_event *ev, struct nf_error *err)
 {
     struct replica *r = opaque;
@@ -121,8 +132,10 @@ static int on_event(void *opaque, const struct nf_event *ev, struct nf_error *er
     if (!of_interest(r, ev))
         return 0;
     if (ev->kind == NF_COMMIT && ev->txn != 0) {
+        if (r->committed)
+            r->fate = REPLICA_TOGETHER;
+        commit_begins(r);
         r->committed = true;
-        r->fast += r->commits > 0 && r->txn == ev->txn;
         r->commits++;
         r->txn = ev->txn;
     }
@@ -161,6 +174,7 @@ int64_t replica_compare(struct replica *r, FILE *report, struct nf_error *err)
     r->paths += res.paths;
     r->bytes += res.bytes;
     r->damaged += res.damaged;
+    r->acls += res.acls;
     if (report && res.differences > opt.max)
         fprintf(report, "  and %" PRIu64 " more\n", res.differences - opt.max);
     return (int64_t)res.differences;
@@ -222,12 +236,22 @@ int64_t replica_check(struct replica *r, FILE *report, struct nf_error *err)
     rc = checkpoint_take(&r->cp, r->disk, r->offset, err);
     if (rc < 0)
         return rc;
-    if (rc > 0) {
-        r->unrecoverable++;
+    r->fate = rc > 0 ? REPLICA_REFUSED : REPLICA_COMPARED;
+    if (rc > 0)
         return 0;
-    }
     r->compared++;
     return replica_compare(r, report, err);
+}
+
+uint64_t replica_fast(struct replica *r)
+{
+    uint64_t n = 0;
+
+    r->fast[r->fate] += r->is_fast;
+    r->is_fast = false;
+    for (unsigned i = 0; i < REPLICA_FATES; i++)
+        n += r->fast[i];
+    return n;
 }
 
 int replica_complete(const struct replica *r, struct nf_error *err)
@@ -368,7 +392,12 @@ int replica_attach(struct replica *r, struct nf_error *err)
 int replica_next(struct replica *r, struct nf_trace_reader *reader, struct nf_record *rec,
                  struct nf_error *err)
 {
-    return killer_next(&r->killer, reader, r->attached ? &r->bdi : NULL, rec, err);
+    int rc = killer_next(&r->killer, reader, r->attached ? &r->bdi : NULL, rec, err);
+
+    /* After a kill it counts anew. */
+    if (r->bdi)
+        r->fast_seen = bdi_get_status(r->bdi)->fast_commits;
+    return rc;
 }
 
 static bool is_mark(const struct nf_record *rec)
@@ -387,6 +416,7 @@ static int pass_mark(struct replica *r, const struct nf_record *rec, struct nf_e
     st = bdi_get_status(r->bdi);
     r->marks++;
     r->waited += st->waiting > 0 || st->waiting_content > 0;
+    commit_begins(r);
     /* A minute for the inode, and one for its content. */
     rc = bdi_idle(r->bdi, rec->time_ns + INT64_C(100000000000), err);
     if (rc == 0)

@@ -27,6 +27,15 @@ enum replica_discard {
     REPLICA_DISCARD_JUNK,
 };
 
+/* What became of a commit. */
+enum replica_fate {
+    REPLICA_PASSED,   /* nobody asked for a comparison */
+    REPLICA_COMPARED,
+    REPLICA_REFUSED,  /* the kernel's own recovery did not allow it */
+    REPLICA_TOGETHER, /* the same record brought another one */
+    REPLICA_FATES,
+};
+
 struct replica_options {
     const char *base;   /* image */
     uint64_t disk_size; /* bytes; the base may be shorter */
@@ -74,10 +83,13 @@ struct replica {
     uint64_t compared, paths, bytes;
     uint64_t marks, waited; /* syncs, and those after which something waited */
 
-    /* Fast commits: commits ahead of one with the same id. */
-    uint64_t fast;
-    uint64_t unrecoverable; /* comparisons that the kernel's own recovery did not allow */
-    uint64_t damaged;       /* directories that it left behind damaged */
+    /* Fast commits, by what became of them. */
+    bool is_fast;           /* the last commit */
+    enum replica_fate fate; /* of that */
+    uint64_t fast_seen;     /* by the engine's count */
+    uint64_t fast[REPLICA_FATES];
+    uint64_t damaged; /* directories that the kernel's recovery left behind damaged... */
+    uint64_t acls;    /* ...and ACLs, with other inodes */
 };
 
 /* A workload writes this somewhere outside its file system when a sync is done. The
@@ -121,6 +133,9 @@ void replica_forget_events(struct replica *r);
 
 /* 0, or what the applier left out, as text in @err. */
 int replica_complete(const struct replica *r, struct nf_error *err);
+
+/* The last commit's fate is known. Returns the number of fast commits so far. */
+uint64_t replica_fast(struct replica *r);
 
 /* Change the tree in one way at a time: each must be found, and its undoing. */
 int replica_self_test(struct replica *r, struct nf_error *err);

@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Files synced one by one, then the file system is shut down at once, as by a crash:
-# the next mount replays the log and the fast commits behind it, in place.
-# oracle: remounts
+# the next mount replays the log and the fast commits behind it, in place. The kernel
+# then counts its fast commits anew.
 set -eu
 
 sync_file() { python3 -c 'import os, sys; fd = os.open(sys.argv[1], os.O_RDONLY); os.fsync(fd)' "$1"; }
 crash() { # EXT4_IOC_SHUTDOWN, without flushing the log
     python3 -c 'import fcntl, os, struct
 fcntl.ioctl(os.open(".", os.O_RDONLY), 0x8004587d, struct.pack("I", 2))'
+    cat "/proc/fs/ext4/${NF_DISK##*/}/fc_info" >> "$NF_FC_INFO"
     cd /
     umount "$NF_MNT"
     mount ${NF_MOUNT:+-o "$NF_MOUNT"} "$NF_DISK" "$NF_MNT"
