@@ -646,8 +646,8 @@ int main(int argc, char **argv)
             printf(", %" PRIu64 " kills", t.kills);
         if (t.fast_all)
             printf("; %" PRIu64 " fast commits: %" PRIu64 " compared, %" PRIu64 " refused by the "
-                   "kernel's recovery, %" PRIu64 " in one record with the next; it damaged %" PRIu64
-                   " directories, %" PRIu64 " ACLs",
+                   "kernel's recovery, %" PRIu64 " valid only with the next, when the log began; "
+                   "it damaged %" PRIu64 " directories, %" PRIu64 " ACLs",
                    t.fast_all, t.fast[REPLICA_COMPARED], t.fast[REPLICA_REFUSED],
                    t.fast[REPLICA_TOGETHER], t.damaged, t.acls);
         puts("");

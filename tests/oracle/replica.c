@@ -133,7 +133,7 @@ static int on_event(void *opaque, const struct nf_event *ev, struct nf_error *er
         return 0;
     if (ev->kind == NF_COMMIT && ev->txn != 0) {
         if (r->committed)
-            r->fate = REPLICA_TOGETHER;
+            r->fate = r->log_begins ? REPLICA_TOGETHER : REPLICA_PASSED;
         commit_begins(r);
         r->committed = true;
         r->commits++;
@@ -400,6 +400,14 @@ int replica_next(struct replica *r, struct nf_trace_reader *reader, struct nf_re
     return rc;
 }
 
+static bool is_journal_super(const struct nf_record *rec)
+{
+    static const uint8_t magic[] = { 0xc0, 0x3b, 0x39, 0x98, 0, 0, 0, 4 };
+
+    return rec->type == NF_REC_WRITE && rec->length >= sizeof(magic) &&
+           memcmp(rec->data, magic, sizeof(magic)) == 0;
+}
+
 static bool is_mark(const struct nf_record *rec)
 {
     return rec->type == NF_REC_WRITE && rec->length >= sizeof(REPLICA_MARK) &&
@@ -437,6 +445,7 @@ int replica_record(struct replica *r, const struct nf_record *rec, struct nf_err
     int rc = disk_apply(r, rec, err);
 
     r->committed = r->changed = false;
+    r->log_begins = is_journal_super(rec);
     if (rc == 0 && r->attached)
         rc = bdi_record(r->bdi, rec, err);
     if (rc == 0 && r->attached && is_mark(rec))

@@ -32,7 +32,9 @@ enum replica_fate {
     REPLICA_PASSED,   /* nobody asked for a comparison */
     REPLICA_COMPARED,
     REPLICA_REFUSED,  /* the kernel's own recovery did not allow it */
-    REPLICA_TOGETHER, /* the same record brought another one */
+    REPLICA_TOGETHER, /* the same record brought another one: the journal's superblock says
+                         that the log is no longer empty. A kernel makes fast commits behind
+                         an empty log, too, which nobody recovers until then. */
     REPLICA_FATES,
 };
 
@@ -86,6 +88,7 @@ struct replica {
     /* Fast commits, by what became of them. */
     bool is_fast;           /* the last commit */
     enum replica_fate fate; /* of that */
+    bool log_begins;        /* the record is the journal's superblock */
     uint64_t fast_seen;     /* by the engine's count */
     uint64_t fast[REPLICA_FATES];
     uint64_t damaged; /* directories that the kernel's recovery left behind damaged... */
