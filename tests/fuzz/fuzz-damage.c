@@ -8,7 +8,8 @@
  * that is in use, in order of their place; else the next byte's multiple of 8),
  * a byte with the high bit for "a write that is followed" and 7 bits of n, and
  * the offset in the block, little-endian; then n bytes. A write of no bytes is
- * a FLUSH.
+ * a FLUSH. A first patch that is a FLUSH with the offset 1: there is no journal,
+ * and with 2, it is also mounted.
  *
  * Beside memory errors this finds: events that no consumer could use, and work
  * beyond what a disk of this size can account for.
@@ -25,6 +26,10 @@
 #include "common/bytes.h"
 
 enum { BLOCK = 1024, BLOCKS = 2048, PATCHES_MAX = 256, EVENTS_MAX = 100000 };
+enum { INODE_SIZE = 256, JOURNAL_INO = 8 };
+
+/* Is there a journal, and if not, does somebody write? */
+enum kind { JOURNAL, NO_JOURNAL, NO_JOURNAL_MOUNTED };
 
 #define CHECK(x)                                                                                   \
     do {                                                                                           \
@@ -37,6 +42,7 @@ enum { BLOCK = 1024, BLOCKS = 2048, PATCHES_MAX = 256, EVENTS_MAX = 100000 };
 static uint8_t base[BLOCK * BLOCKS], disk[BLOCK * BLOCKS];
 static uint32_t used[BLOCKS];
 static size_t nused;
+static uint32_t itable; /* its first block */
 static int shadow_fd = -1;
 
 /* Of the run at hand. */
@@ -134,6 +140,8 @@ static void make_base(void)
         ext2fs_inode_alloc_stats2(fs, ino, 1, 0);
     CHECK(ext2fs_mkdir(fs, EXT2_ROOT_INO, EXT2_ROOT_INO, NULL) == 0);
     CHECK(ext2fs_add_journal_inode(fs, 1024, 0) == 0);
+    CHECK(fs->super->s_journal_inum == JOURNAL_INO);
+    itable = (uint32_t)ext2fs_inode_table_loc(fs, 0);
     CHECK(ext2fs_new_inode(fs, EXT2_ROOT_INO, 0, NULL, &dir) == 0);
     CHECK(ext2fs_mkdir(fs, EXT2_ROOT_INO, dir, "dir") == 0);
     CHECK(ext2fs_new_inode(fs, dir, 0, NULL, &ino) == 0);
@@ -163,6 +171,22 @@ static void make_base(void)
     memcpy(disk, base, sizeof(disk));
     shadow_fd = memfd_create("shadow", MFD_CLOEXEC);
     CHECK(shadow_fd >= 0);
+}
+
+/* What was the journal's belongs to nobody; the bitmap goes on saying that it is used. */
+static void remove_journal(enum kind kind)
+{
+    uint8_t *sb = disk + 1024;
+
+    nf_put_le32(sb + 0x5c, nf_le32(sb + 0x5c) & ~(uint32_t)EXT3_FEATURE_COMPAT_HAS_JOURNAL);
+    nf_put_le32(sb + 0xe0, 0);
+    nf_put_le16(sb + 0x3a, kind == NO_JOURNAL ? EXT2_VALID_FS : 0);
+    memset(disk + (size_t)itable * BLOCK + (JOURNAL_INO - 1) * INODE_SIZE, 0, INODE_SIZE);
+}
+
+static void restore(uint32_t block)
+{
+    memcpy(disk + (size_t)block * BLOCK, base + (size_t)block * BLOCK, BLOCK);
 }
 
 /* ---- events ---- */
@@ -245,6 +269,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         .epoch = 1, .content_limit = BDI_CONTENT_ALL, .snapshot = 1, .event = event };
     struct nf_record rec = { 0 };
     struct nf_error err = { 0 };
+    enum kind kind = JOURNAL;
     struct bdi *bdi;
     size_t n;
     int ret;
@@ -252,6 +277,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     if (!nused)
         make_base();
     n = parse(data, len);
+    if (n && patch[0].followed && patch[0].len == 0 && patch[0].offset <= NO_JOURNAL_MOUNTED)
+        kind = patch[0].offset;
+    if (kind != JOURNAL)
+        remove_journal(kind);
     next_seq = 1;
     events = 0;
     for (size_t i = 0; i < n; i++)
@@ -272,6 +301,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
             continue;
         memcpy(block + patch[i].offset, patch[i].data, patch[i].len);
         rec.seq++;
+        rec.time_ns += kind == JOURNAL ? 1000 : 1000000000;
         rec.type = patch[i].len ? NF_REC_WRITE : NF_REC_FLUSH;
         rec.offset = patch[i].len ? (uint64_t)patch[i].block * BLOCK : 0;
         rec.length = patch[i].len ? BLOCK : 0;
@@ -282,12 +312,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         CHECK(ret == 0);
     }
     if (ret == 0) {
-        rec = (struct nf_record){ .seq = rec.seq + 1, .type = NF_REC_FLUSH };
+        rec = (struct nf_record){ .seq = rec.seq + 1, .type = NF_REC_FLUSH,
+                                  .time_ns = rec.time_ns };
         CHECK(bdi_record(bdi, &rec, &err) == 0);
+        CHECK(bdi_idle(bdi, INT64_MAX, &err) == 0);
     }
     bdi_free(bdi);
     for (size_t i = 0; i < n; i++)
-        memcpy(disk + (size_t)patch[i].block * BLOCK, base + (size_t)patch[i].block * BLOCK,
-               BLOCK);
+        restore(patch[i].block);
+    restore(1024 / BLOCK);
+    restore(itable + (JOURNAL_INO - 1) * INODE_SIZE / BLOCK);
     return 0;
 }

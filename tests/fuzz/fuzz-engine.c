@@ -6,7 +6,9 @@
  * Input: a byte whose low bits are flags (enum flag), one that says how many
  * operations change the disk before the engine attaches, then operations
  * (enum op): a byte and its arguments. Most change a block within a
- * transaction, which OP_COMMIT writes into the log as jbd2 would.
+ * transaction, which OP_COMMIT writes into the log as jbd2 would; with
+ * FLAG_NO_JOURNAL it writes the blocks in place, in another order or only some of
+ * them, and time passes faster: a second for each record.
  *
  * Beside memory errors, endless loops and leaks this finds: records and disks
  * that stop the engine, names that no file can have, seqs with holes, events
@@ -40,7 +42,15 @@ enum {
     JOURNAL_INO = 8,
 };
 
-enum flag { FLAG_SNAPSHOT = 1, FLAG_CONTENT = 2, FLAG_JSON = 4, FLAG_ENCRYPT = 8, FLAG_FOLD = 16 };
+enum flag {
+    FLAG_SNAPSHOT = 1,
+    FLAG_CONTENT = 2,
+    FLAG_JSON = 4,
+    FLAG_ENCRYPT = 8,
+    FLAG_FOLD = 16,
+    FLAG_NO_JOURNAL = 32,
+    FLAG_MOUNTED = 64, /* the engine attaches in the middle */
+};
 
 enum op {
     OP_PATCH,    /* within a transaction: block, offset, count, bytes */
@@ -209,7 +219,7 @@ static void give(struct world *w, struct nf_record *rec)
     struct nf_error err = {0};
 
     rec->seq = ++w->seq;
-    rec->time_ns = (int64_t)w->seq * 1000;
+    rec->time_ns = (int64_t)w->seq * (w->flags & FLAG_NO_JOURNAL ? 1000000000 : 1000);
     if (rec->data) {
         memcpy(disk + rec->offset, rec->data, rec->length);
         for (uint64_t b = rec->offset / BLOCK; b * BLOCK < rec->offset + rec->length; b++)
@@ -398,6 +408,24 @@ static void write_home(struct world *w)
     w->ndone = 0;
 }
 
+/* Without a journal: the transaction's blocks in place, in some order, or half of them. */
+static void write_back(struct world *w)
+{
+    uint32_t how = u8(w), n = how & HOW_TORN ? w->nstaged / 2 : w->nstaged;
+
+    for (uint32_t i = 0; i < n; i++) {
+        const struct copy *c = &w->staged[how & HOW_REVOKE ? n - 1 - i : i];
+
+        write_block(w, c->block, c->data);
+        if (how & HOW_WRONG_TID)
+            give(w, &(struct nf_record){.type = NF_REC_FLUSH});
+    }
+    w->nstaged -= n;
+    memmove(w->staged, w->staged + n, w->nstaged * sizeof(*w->staged));
+    if (how & HOW_SYNC)
+        give(w, &(struct nf_record){.type = NF_REC_FLUSH});
+}
+
 static void op_commit(struct world *w)
 {
     uint32_t how = u8(w), begin = w->log_at;
@@ -502,7 +530,10 @@ static void run_op(struct world *w)
         patch(w, at ? at + n : NULL, INODE_SIZE - n);
         break;
     case OP_COMMIT:
-        op_commit(w);
+        if (w->flags & FLAG_NO_JOURNAL)
+            write_back(w);
+        else
+            op_commit(w);
         break;
     case OP_COPY:
         block = get_block(w);
@@ -574,6 +605,22 @@ static void encrypt(uint32_t flags)
     }
 }
 
+/* The journal's inode goes, and its blocks are free. */
+static void remove_journal(void)
+{
+    uint8_t *sb = disk + 1024, *bitmap = disk + (INODE_BITMAP - 16) * BLOCK;
+
+    nf_put_le32(sb + 0x5c, nf_le32(sb + 0x5c) & ~(uint32_t)EXT3_FEATURE_COMPAT_HAS_JOURNAL);
+    nf_put_le32(sb + 0xe0, 0); /* its inode's number... */
+    sb[0xfd] = 0;              /* ...and a copy of its map */
+    memset(sb + 0x10c, 0, 68);
+    memset(disk + ITABLE * BLOCK + (JOURNAL_INO - 1) * INODE_SIZE, 0, INODE_SIZE);
+    for (uint32_t i = 0; i < log_blocks; i++)
+        bitmap[(log_map[i] - 1) / 8] &= (uint8_t)~(1u << (log_map[i] - 1) % 8);
+    dirty[1024 / BLOCK] = dirty[INODE_BITMAP - 16] = true;
+    dirty[ITABLE + (JOURNAL_INO - 1) * INODE_SIZE / BLOCK] = true;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static struct world world;
@@ -593,6 +640,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     w->flags = u8(w);
     if (w->flags & FLAG_ENCRYPT)
         encrypt(w->flags);
+    if (w->flags & FLAG_NO_JOURNAL)
+        remove_journal();
+    if (w->flags & FLAG_MOUNTED) {
+        disk[1024 + 0x3a] &= (uint8_t)~EXT2_VALID_FS;
+        dirty[1024 / BLOCK] = true;
+    }
     before = u8(w) % 16;
     for (uint32_t i = 0; i < before && w->in.p < w->in.end; i++)
         run_op(w);
@@ -610,6 +663,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     w->bdi = bdi;
     for (uint32_t i = 0; ret == 0 && i < OPS_MAX && w->in.p < w->in.end && !w->stopped; i++)
         run_op(w);
+    /* No more is to come: what has waited goes out as it is. */
+    if (ret == 0 && !w->stopped)
+        CHECK(bdi_idle(bdi, INT64_MAX, &err) == 0);
     bdi_free(bdi);
 
     for (uint32_t b = 0; b < BLOCKS; b++) {
