@@ -208,7 +208,7 @@ const struct bdi_status *bdi_get_status(struct bdi *b)
     struct bdi_status *st = &b->emitter.status;
 
     st->held_bytes = held_bytes(b->held);
-    st->waiting = st->waiting_content = 0;
+    st->waiting = st->waiting_content = st->looked = 0;
     places_status(b, st);
     return st;
 }

@@ -145,9 +145,10 @@ struct bdi_status {
     uint64_t fetched;        /* metadata blocks read from the image */
     uint64_t unsettled;      /* of those: may have been newer than the stream */
     uint64_t oddities;       /* broken structures met and reported */
-    uint64_t waiting;        /* inodes changed in place that do not fit yet */
+    uint64_t waiting;        /* inodes changed in place that do not fit yet, and blocks not looked at */
     uint64_t waiting_content; /* files with content of which it is not known yet whose it is */
     uint64_t fast_commits;   /* steps that are such */
+    uint64_t looked;         /* at blocks, inodes, names and extents, for steps and what waits */
 };
 /* As of now; borrowed, until the next call with @bdi. */
 const struct bdi_status *bdi_get_status(struct bdi *bdi);

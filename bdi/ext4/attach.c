@@ -248,6 +248,7 @@ int ext4_attach(const struct fs_context *ctx, void **inout, struct nf_error *err
         goto fail;
     }
     fs->ctx = *ctx;
+    pace_init(&fs->pace);
     if (ctx->size < 4096) {
         ret = nf_fail(err, NF_EFORMAT, "ext4: too small");
         goto fail;
@@ -359,6 +360,7 @@ int ext4_resume(const struct fs_context *ctx, struct nf_bytes state, void **out,
     if (!fs)
         return nf_fail(err, NF_ENOMEM, "ext4: out of memory");
     fs->ctx = *ctx;
+    pace_init(&fs->pace);
     fs->block_size = block_size;
     fs->doubt = nf_le32(head + S_DOUBT) & 1;
     unsettled = (struct nf_bytes){head + S_HEADER, nf_le32(head + S_UNSETTLED)};

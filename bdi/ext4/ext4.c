@@ -160,6 +160,19 @@ static int in_place_step(struct ext4_fs *fs, bool all, struct nf_error *err)
     return ret;
 }
 
+/* Content that settles, if it can be afforded to look for it; @end: in any case. */
+static int publish(struct ext4_fs *fs, bool end, struct nf_error *err)
+{
+    uint64_t before = fs->pace.looked;
+    int ret;
+
+    if (unsettled_files(fs) == 0 || (!end && !pace_may_look(&fs->pace)))
+        return 0;
+    ret = unsettled_publish(fs, end || fs->clean, err);
+    pace_pay(&fs->pace, before);
+    return ret;
+}
+
 /* The picture goes back to what is committed: not by a transaction. */
 static int end_fast_commits(struct ext4_fs *fs, struct nf_error *err)
 {
@@ -218,7 +231,7 @@ static int run_commits(struct ext4_fs *fs, struct nf_error *err)
         }
         if (ret == 0 && !fs->gone && unsettled_mode(fs)) {
             unsettled_committed(fs);
-            ret = unsettled_publish(fs, false, err);
+            ret = publish(fs, false, err);
         }
         if (ret < 0)
             return ret;
@@ -453,6 +466,7 @@ static int ext4_write(void *opaque, uint64_t offset, uint64_t len, const uint8_t
 
     if (fs->gone)
         return picture_follow(&fs->pic, offset, len, data, err);
+    pace_earn(&fs->pace, fs->ctx.emitter->time_ns);
     beyond = beyond > offset ? beyond : offset;
     if (beyond < end) {
         const uint8_t *rest = data ? data + (beyond - offset) : NULL;
@@ -488,22 +502,25 @@ static int unknown(void *opaque, uint64_t offset, uint64_t len, struct nf_error 
 /* Has something that waits done so for long enough? */
 static bool overdue(const struct ext4_fs *fs)
 {
-    for (size_t i = 0; i < fs->nwaiting; i++) {
-        if (fs->ctx.emitter->time_ns - fs->waiting[i].since_ns >= JUDGE_WAIT_NS)
-            return true;
-    }
-    return false;
+    return fs->nwaiting && fs->ctx.emitter->time_ns >= fs->overdue_ns;
 }
 
 static int barrier(void *opaque, bool end, struct nf_error *err)
 {
     struct ext4_fs *fs = opaque;
+    uint64_t before = fs->pace.looked;
     int ret = 0;
 
-    if (!fs->gone && !fastcommit_active(fs) && (fs->in_place_news || end || overdue(fs)))
+    if (fs->gone)
+        return ext4_image_failure(fs, err);
+    pace_earn(&fs->pace, fs->ctx.emitter->time_ns);
+    if (!fastcommit_active(fs) &&
+        (end || ((fs->in_place_news || overdue(fs)) && pace_may_look(&fs->pace)))) {
         ret = in_place_step(fs, end, err);
+        pace_pay(&fs->pace, before);
+    }
     if (ret == 0 && !fs->gone && unsettled_mode(fs))
-        ret = unsettled_publish(fs, end || fs->clean, err);
+        ret = publish(fs, end, err);
     return ret < 0 ? ret : ext4_image_failure(fs, err);
 }
 
@@ -511,7 +528,8 @@ static void get_status(const void *opaque, struct bdi_status *st)
 {
     const struct ext4_fs *fs = opaque;
 
-    st->waiting += fs->nwaiting;
+    st->waiting += fs->nwaiting + (fs->pace.owing ? fs->pic.staged.used : 0);
+    st->looked += fs->pace.looked;
     st->waiting_content += unsettled_files(fs);
 }
 

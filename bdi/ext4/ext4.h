@@ -10,6 +10,7 @@
 
 #include "bdi/ext4/names.h"
 #include "bdi/ext4/ownermap.h"
+#include "bdi/ext4/pace.h"
 #include "bdi/ext4/picture.h"
 #include "bdi/ext4/xattr_owners.h"
 #include "bdi/fs.h"
@@ -69,6 +70,8 @@ struct ext4_fs {
     bool clean;          /* no journal, and not mounted for writing */
     struct ext4_waiting *waiting; /* by ino; owned */
     size_t nwaiting;
+    int64_t overdue_ns; /* when the first of them has waited long enough */
+    struct pace pace;
     uint32_t *name_counts; /* crawl_middle.c's, while it runs: by inode */
     bool misnamed;         /* crawl_middle.c's */
 

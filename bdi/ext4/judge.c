@@ -210,6 +210,7 @@ static int tie(struct judge *j, struct nf_error *err)
         qsort(j->by_block, j->nchanges, sizeof(struct name_change *), by_block);
     }
     for (int round = 0; ret == 0 && news && round < ROUNDS_MAX; round++) {
+        j->fs->pace.looked += j->nchanges + j->nneeds;
         news = tie_names(j);
         news |= tie_blocks(j);
         if (!news)
@@ -318,11 +319,15 @@ static int remember_waiting(struct judge *j, struct nf_error *err)
 
     if (!list)
         return nf_fail(err, NF_ENOMEM, "step: out of memory");
+    fs->overdue_ns = INT64_MAX;
     while (u64map_next(&j->candidates, &pos, NULL, &v)) {
         const struct candidate *c = v;
 
-        if (c->waits)
-            list[n++] = (struct ext4_waiting){c->ino, c->since_ns};
+        if (!c->waits)
+            continue;
+        list[n++] = (struct ext4_waiting){c->ino, c->since_ns};
+        if (c->since_ns + JUDGE_WAIT_NS < fs->overdue_ns)
+            fs->overdue_ns = c->since_ns + JUDGE_WAIT_NS;
     }
     qsort(list, n, sizeof(*list), by_ino);
     free(fs->waiting);

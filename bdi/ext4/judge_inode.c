@@ -153,6 +153,7 @@ static size_t names_before(struct ext4_fs *fs, uint32_t ino)
 
     while (names_next(&fs->names, ino, &cursor, &ref))
         n++;
+    fs->pace.looked += n;
     return n;
 }
 

@@ -124,6 +124,7 @@ static int see_block(struct judge *j, struct step_inode *si, uint64_t block, boo
             return err ? err->code : NF_EIO;
         form = shown_form(fs, view, si->ino, side ? &si->new : &si->old).block;
         ret = read_block(j, si->ino, form, data, &lists[side], err);
+        fs->pace.looked += lists[side].n;
         if (ret < 0)
             return ret;
         if (side && (ret == 1 || !checksum_good(fs, &si->new, si->ino, data)))

@@ -164,6 +164,7 @@ static int gather(struct ext4_fs *fs, struct step *step, struct nf_error *err)
         step->blocks[step->nblocks++] = v;
     qsort(step->blocks, step->nblocks, sizeof(*step->blocks), by_block);
 
+    fs->pace.looked += step->nblocks;
     for (size_t i = 0; ret == 0 && i < step->nblocks; i++) {
         const struct staged *s = step->blocks[i];
         struct step_inode *si = NULL;
@@ -291,6 +292,7 @@ static int load(struct ext4_fs *fs, struct step *step, struct nf_error *err)
     while (u64map_next(&step->touched, &pos, NULL, &v))
         step->order[step->n++] = v;
     qsort(step->order, step->n, sizeof(*step->order), by_ino);
+    fs->pace.looked += step->n;
 
     for (size_t i = 0; i < step->n; i++) {
         struct step_inode *si = step->order[i];
@@ -324,6 +326,7 @@ static int load(struct ext4_fs *fs, struct step *step, struct nf_error *err)
         }
         if (ret < 0)
             return ret;
+        fs->pace.looked += si->old_map.n + si->old_map.nnodes + si->new_map.n + si->new_map.nnodes;
     }
     return 0;
 }

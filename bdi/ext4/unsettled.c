@@ -165,6 +165,7 @@ static int publish_file(struct ext4_fs *fs, struct unsettled_file *f, struct nf_
     if (!ext4_is_reg(&inode) || !ext4_has_map(&inode))
         return 0;
     ret = block_map_read(fs, VIEW_OLD, f->ino, &inode, &map, err);
+    fs->pace.looked += map.n + map.nnodes;
     if (ret == 0) {
         paths_add_object(fs, &paths, f->ino);
         ev.generation = inode.generation;
@@ -189,6 +190,7 @@ int unsettled_publish(struct ext4_fs *fs, bool all, struct nf_error *err)
 
     if (!u || !u->files.used)
         return 0;
+    fs->pace.looked += u->files.used;
     order = malloc(u->files.used * sizeof(struct unsettled_file *));
     if (!order)
         return nf_fail(err, NF_ENOMEM, "unsettled content: out of memory");

@@ -551,6 +551,161 @@ static void test_rehashed(void **state)
     assert_int_equal(t->seen[1].state, NF_FS_ATTACHED);
 }
 
+/* --- without a journal -------------------------------------------------------- */
+
+#define INODE_SIZE 256u
+#define ITABLE_AT 8 /* in the first group's descriptor */
+
+static uint64_t table_at(const struct test *t)
+{
+    return (uint64_t)nf_le32(t->disk + 2 * BLOCK + ITABLE_AT) * BLOCK;
+}
+
+static int record_at(struct test *t, int64_t time_ns, enum nf_record_type type, uint64_t offset,
+                     const uint8_t *data)
+{
+    struct nf_record rec = {.seq = 1, .time_ns = time_ns, .type = type, .offset = offset,
+                            .length = data ? BLOCK : 0, .data = data};
+    struct nf_error err = {0};
+
+    return bdi_record(t->bdi, &rec, &err);
+}
+
+/* A mounted ext2 with room for @inodes. */
+static void follow_ext2(struct test *t, uint32_t inodes, uint32_t size)
+{
+    struct nf_error err = {0};
+    char command[300];
+
+    snprintf(command, sizeof(command),
+             "mke2fs -q -F -t ext2 -b 1024 -I 256 -N %u %%1$s %uk && "
+             "debugfs -w -R 'ssv state 0' %%1$s 2> /dev/null", inodes, size / 1024);
+    run(t, command);
+    load(t, size);
+    assert_int_equal(attach(t, &err), 0);
+    assert_int_equal(t->n, 1);
+    assert_int_equal(t->seen[0].state, NF_FS_ATTACHED);
+    t->n = 0;
+}
+
+/* Give what differs in @after, which is the blocks that have @name or all others. */
+static void give_blocks(struct test *t, const uint8_t *after, const char *name, bool named)
+{
+    for (uint64_t at = 0; at < t->img.size; at += BLOCK) {
+        if (memcmp(t->disk + at, after + at, BLOCK) == 0 ||
+            (memmem(after + at, BLOCK, name, strlen(name)) != NULL) != named)
+            continue;
+        memcpy(t->disk + at, after + at, BLOCK);
+        assert_int_equal(record(t, NF_REC_WRITE, 0, at, BLOCK, after + at), 0);
+    }
+}
+
+/* debugfs makes a file; the disk as it is then, to be freed. */
+static uint8_t *make_file(struct test *t)
+{
+    uint8_t *before = t->disk, *after;
+
+    run(t, "head -c 3000 /dev/zero | tr '\\0' a > %1$s.file && "
+           "debugfs -w -R 'write %1$s.file the-new-one' %1$s > /dev/null 2>&1 && rm %1$s.file");
+    load(t, (uint32_t)t->img.size);
+    after = t->disk;
+    t->disk = before;
+    return after;
+}
+
+/* A name that reaches the disk before its inode waits for it. */
+static void test_no_journal(void **state)
+{
+    struct test *t = *state;
+    uint8_t *after;
+
+    follow_ext2(t, 64, 4 * MIB);
+    after = make_file(t);
+    give_blocks(t, after, "the-new-one", true);
+    assert_int_equal(record(t, NF_REC_FLUSH, 0, 0, 0, NULL), 0);
+    assert_int_equal(t->n, 0);
+    assert_int_equal(bdi_get_status(t->bdi)->waiting, 1);
+    give_blocks(t, after, "the-new-one", false);
+    assert_int_equal(t->n, 0);
+    assert_int_equal(record(t, NF_REC_FLUSH, 0, 0, 0, NULL), 0);
+    assert_int_equal(bdi_get_status(t->bdi)->waiting, 0);
+    /* The inode reached the disk before the bytes: they may be another file's yet. */
+    assert_int_equal(t->n, 3);
+    assert_int_equal(t->seen[0].kind, NF_CREATE);
+    assert_int_equal(t->seen[0].inode, 12);
+    assert_int_equal(t->seen[0].flags, 0);
+    assert_int_equal(t->seen[1].kind, NF_WRITE);
+    assert_int_equal(t->seen[1].flags, NF_EV_UNSETTLED);
+    assert_int_equal(t->seen[2].kind, NF_COMMIT);
+    assert_int_equal(bdi_get_status(t->bdi)->waiting_content, 1);
+    t->n = 0;
+    assert_int_equal(record_at(t, INT64_C(61000000000), NF_REC_FLUSH, 0, NULL), 0);
+    assert_int_equal(bdi_get_status(t->bdi)->waiting_content, 0);
+    assert_int_equal(t->n, 2);
+    assert_int_equal(t->seen[0].kind, NF_WRITE);
+    assert_int_equal(t->seen[0].length, 3000);
+    assert_int_equal(t->seen[0].first_byte, 'a');
+    assert_int_equal(t->seen[0].flags, NF_EV_UNORDERED);
+    free(after);
+}
+
+/* What never gets consistent is told in the end, and flagged. */
+static void test_no_journal_forced(void **state)
+{
+    struct test *t = *state;
+    struct nf_error err = {0};
+    uint8_t *after;
+
+    follow_ext2(t, 64, 4 * MIB);
+    after = make_file(t);
+    give_blocks(t, after, "the-new-one", false);
+    assert_int_equal(record(t, NF_REC_FLUSH, 0, 0, 0, NULL), 0);
+    assert_int_equal(bdi_idle(t->bdi, INT64_C(59000000000), &err), 0);
+    assert_int_equal(t->n, 0);
+    assert_int_equal(bdi_get_status(t->bdi)->waiting, 1);
+    assert_int_equal(bdi_idle(t->bdi, INT64_C(60000000000), &err), 0);
+    assert_int_equal(bdi_get_status(t->bdi)->waiting, 0);
+    assert_true(t->n > 0);
+    assert_int_equal(t->seen[0].kind, NF_CREATE);
+    assert_int_equal(t->seen[0].inode, 12);
+    assert_true(t->seen[0].flags & NF_EV_UNORDERED);
+    free(after);
+}
+
+/* A guest that makes thousands of inodes wait and flushes after each write does not
+ * make the engine look at them all each time. */
+static void test_much_waits(void **state)
+{
+    enum { INODES = 8192, WRITES = 5000, PER_BLOCK = BLOCK / INODE_SIZE };
+    struct test *t = *state;
+    struct nf_error err = {0};
+    uint64_t table, before;
+    uint8_t block[BLOCK] = {0};
+
+    follow_ext2(t, INODES, 16 * MIB);
+    table = table_at(t);
+    /* In use, says the table, but not the bitmap. */
+    for (uint32_t i = 0; i < PER_BLOCK; i++) {
+        nf_put_le16(block + i * INODE_SIZE, 0100644);
+        nf_put_le16(block + i * INODE_SIZE + 26, 1);
+    }
+    for (uint32_t b = 8; b < INODES / 2 / PER_BLOCK; b++)
+        assert_int_equal(record(t, NF_REC_WRITE, 0, table + b * BLOCK, BLOCK, block), 0);
+    assert_int_equal(record(t, NF_REC_FLUSH, 0, 0, 0, NULL), 0);
+    assert_in_range(bdi_get_status(t->bdi)->waiting, 4000, 4200);
+    before = bdi_get_status(t->bdi)->looked;
+    for (uint32_t i = 0; i < WRITES; i++) {
+        nf_put_le32(block + 0x10, i + 1); /* mtime */
+        assert_int_equal(record(t, NF_REC_WRITE, 0, table + 8 * BLOCK, BLOCK, block), 0);
+        assert_int_equal(record(t, NF_REC_FLUSH, 0, 0, 0, NULL), 0);
+    }
+    assert_true(bdi_get_status(t->bdi)->looked - before < 2u << 20);
+    /* When there is time again, nothing is forgotten. */
+    assert_int_equal(bdi_idle(t->bdi, 1000000000, &err), 0);
+    assert_in_range(bdi_get_status(t->bdi)->waiting, 4000, 4200);
+    assert_int_equal(t->n, 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -565,7 +720,8 @@ int main(void)
         TEST(test_gap),            TEST(test_overwrite),       TEST(test_unaligned),
         TEST(test_ambiguous),      TEST(test_beyond),          TEST(test_no_data),
         TEST(test_refused),        TEST(test_in_place),        TEST(test_gone),
-        TEST(test_rehashed),
+        TEST(test_rehashed),       TEST(test_no_journal),      TEST(test_no_journal_forced),
+        TEST(test_much_waits),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
