@@ -126,6 +126,7 @@ static void commit_begins(struct replica *r)
 static int on_event(void *opaque, const struct nf_event *ev, struct nf_error *err)
 {
     struct replica *r = opaque;
+    int rc;
 
     if (r->opt.events && !r->opt.count_only)
         event_text(r->opt.events, ev);
@@ -145,7 +146,8 @@ static int on_event(void *opaque, const struct nf_event *ev, struct nf_error *er
         event_text(r->recent, ev);
     if (ev->kind == r->opt.lose && ev->kind != NF_KIND_UNSPECIFIED)
         return 0;
-    return nf_apply_event(r->apply, ev, err);
+    rc = projects_event(&r->projects, ev, err);
+    return rc < 0 ? rc : nf_apply_event(r->apply, ev, err);
 }
 
 void replica_forget_events(struct replica *r)
@@ -180,16 +182,18 @@ int64_t replica_compare(struct replica *r, FILE *report, struct nf_error *err)
     return (int64_t)res.differences;
 }
 
-static int defer(struct replica *r, struct nf_error *err)
+static int64_t defer(struct replica *r, FILE *report, struct nf_error *err)
 {
     char path[500];
     FILE *out;
+    int64_t differ;
     int rc = checkpoint_recover(&r->cp, r->disk, r->offset, err);
 
     if (rc == 0)
         rc = nf_apply_settle(r->apply, err);
-    if (rc < 0)
-        return rc;
+    differ = rc < 0 ? rc : projects_compare(&r->projects, r->cp.copy, report, err);
+    if (differ < 0)
+        return differ;
     snprintf(path, sizeof(path), "%s-%05" PRIu64 ".img", r->opt.defer, r->compared);
     if (rename(r->cp.copy, path) < 0)
         return nf_fail(err, NF_EIO, "%s: %s", path, strerror(errno));
@@ -199,7 +203,7 @@ static int defer(struct replica *r, struct nf_error *err)
     if (out)
         fclose(out);
     r->compared++;
-    return rc < 0 ? nf_fail(err, NF_EIO, "%s: %s", path, strerror(errno)) : 0;
+    return rc < 0 ? nf_fail(err, NF_EIO, "%s: %s", path, strerror(errno)) : differ;
 }
 
 static int64_t must_be_empty(struct replica *r, FILE *report, struct nf_error *err)
@@ -227,7 +231,7 @@ int64_t replica_check(struct replica *r, FILE *report, struct nf_error *err)
     int rc;
 
     if (r->opt.defer && r->following)
-        return defer(r, err);
+        return defer(r, report, err);
 
     if (!r->following) {
         r->compared++;
@@ -358,6 +362,7 @@ void replica_close(struct replica *r, bool keep)
     bdi_free(r->bdi);
     killer_release(&r->killer);
     nf_apply_free(r->apply);
+    projects_release(&r->projects);
     checkpoint_drop(&r->cp);
     close_fd(&r->disk);
     close_fd(&r->shadow);

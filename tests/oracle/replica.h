@@ -19,6 +19,7 @@
 #include "consumers/apply.h"
 #include "tests/oracle/checkpoint.h"
 #include "tests/oracle/killer.h"
+#include "tests/oracle/projects.h"
 
 /* What discarded ranges of the disk read as. */
 enum replica_discard {
@@ -64,6 +65,7 @@ struct replica {
     struct bdi *bdi;
     struct killer killer;
     struct nf_apply *apply;
+    struct projects projects;
     struct checkpoint cp;
 
     bool attached;

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,7 @@ static const char usage_text[] =
     "       syscalls orphan FILE LENGTH        open, unlink, write, sync, close\n"
     "       syscalls socket PATH               bind a Unix socket\n"
     "       syscalls chattr FILE +FLAG|-FLAG   (i, a, j as a number in hex)\n"
+    "       syscalls project PATH ID [inherit]   its project; what is made in it gets the same\n"
     "       syscalls many DIR PREFIX COUNT     COUNT empty files\n"
     "       syscalls links FILE PREFIX COUNT   COUNT names for it\n"
     "       syscalls fsync FILE\n"
@@ -176,6 +178,19 @@ static int do_chattr(const char *path, const char *change)
     return ioctl(fd, FS_IOC_SETFLAGS, &flags) < 0 ? fail(path) : 0;
 }
 
+static int do_project(const char *path, const char *id, bool inherit)
+{
+    int fd = open(path, O_RDONLY);
+    struct fsxattr x;
+
+    if (fd < 0 || ioctl(fd, FS_IOC_FSGETXATTR, &x) < 0)
+        return fail(path);
+    x.fsx_projid = (uint32_t)strtoul(id, NULL, 0);
+    x.fsx_xflags &= ~(uint32_t)FS_XFLAG_PROJINHERIT;
+    x.fsx_xflags |= inherit ? FS_XFLAG_PROJINHERIT : 0;
+    return ioctl(fd, FS_IOC_FSSETXATTR, &x) < 0 ? fail(path) : 0;
+}
+
 static int do_many(const char *dir, const char *prefix, int count)
 {
     char name[300];
@@ -243,6 +258,10 @@ int main(int argc, char **argv)
         return do_socket(argv[2]);
     if (CALL("chattr", 2))
         return do_chattr(argv[2], argv[3]);
+    if (CALL("project", 2))
+        return do_project(argv[2], argv[3], false);
+    if (CALL("project", 3) && strcmp(argv[4], "inherit") == 0)
+        return do_project(argv[2], argv[3], true);
     if (CALL("many", 3))
         return do_many(argv[2], argv[3], atoi(argv[4]));
     if (CALL("links", 3))
