@@ -169,7 +169,7 @@ static int enough_fast_commits(const struct options *o, const struct plan *p,
         return 0;
     if (r->fast[REPLICA_PASSED])
         return nf_fail(err, NF_EINVAL, "%" PRIu64 " fast commits passed by", r->fast[REPLICA_PASSED]);
-    if (compared < all - compared)
+    if (compared * 3 < all)
         return nf_fail(err, NF_EINVAL, "only %" PRIu64 " of %" PRIu64 " fast commits could be "
                        "compared: the kernel refused to recover %" PRIu64, compared, all,
                        r->fast[REPLICA_REFUSED]);
@@ -523,7 +523,7 @@ static void usage(FILE *out)
         "  --defer PREFIX         compare nothing: PREFIX-N.img and PREFIX-N.mirror (see\n"
         "                         tests/oracle/read-guest) are what would have been; in\n"
         "                         a directory on the file system of the scratch files\n"
-        "  --fast-commits N       see that there are so many, and at least half were compared\n"
+        "  --fast-commits N       see that there are so many, and at least a third was compared\n"
         "  --lose KIND            do not apply events of that kind, to see that it is found\n\n"
         "Scratch files go to $TMPDIR, else /dev/shm. Needs root and loop devices.\n"
         "Exit status: 0 equal; 1 different, or it could not be compared; 2 usage.\n\n"
