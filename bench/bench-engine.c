@@ -141,6 +141,8 @@ static int copy(const char *trace, const char *image, struct nf_error *err)
     if (!r)
         return err->code;
     disk = nf_image_overlay_new(base, nf_trace_reader_info(r)->disk_size, err);
+    if (disk)
+        nf_image_overlay_read_again(disk, r);
     begin(&c);
     while (disk && ret >= 0 && (ret = nf_trace_next(r, &rec, err)) > 0)
         ret = nf_image_overlay_apply(disk, &rec, err);
@@ -248,6 +250,8 @@ static int run(const char *trace, const char *image, struct nf_error *err)
         return err->code;
     disk = nf_image_overlay_new(base, trace ? nf_trace_reader_info(r)->disk_size
                                             : (uint64_t)lseek(base, 0, SEEK_END), err);
+    if (disk && trace)
+        nf_image_overlay_read_again(disk, r);
     begin(&c);
     if (disk)
         bdi = attach(nf_image_overlay_image(disk), shadow, err);

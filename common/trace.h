@@ -76,6 +76,16 @@ const struct nf_trace_info *nf_trace_reader_info(const struct nf_trace_reader *r
  */
 int nf_trace_next(struct nf_trace_reader *r, struct nf_record *rec, struct nf_error *err);
 
+/*
+ * Bytes that were read before, again: _where() names the first byte of the data of
+ * the record that nf_trace_next() gave last (0: @rec is another, or has none), and
+ * those behind it follow it; _again() reads them, at any time until @r is closed,
+ * without moving @r. It may have to decompress a block for that: a few are kept.
+ */
+uint64_t nf_trace_where(const struct nf_trace_reader *r, const struct nf_record *rec);
+int nf_trace_again(struct nf_trace_reader *r, uint64_t where, void *buf, size_t len,
+                   struct nf_error *err);
+
 /* Go on with the first record whose seq is >= @seq (the end if there is none). */
 int nf_trace_seek(struct nf_trace_reader *r, uint64_t seq, struct nf_error *err);
 

@@ -18,6 +18,16 @@
 
 typedef unsigned long long ull;
 
+/* A decompressed block. */
+struct plain {
+    uint8_t *data;
+    size_t len, cap;
+    size_t block; /* its number */
+};
+
+#define AGAIN_BLOCKS 4u
+#define AGAIN_LARGE (4u << 20) /* of these, one at a time is kept */
+
 struct nf_trace_reader {
     int fd;
     uint64_t file_size;
@@ -33,11 +43,13 @@ struct nf_trace_reader {
     struct nf_error scan_error;
 
     size_t next_block;      /* to load when the current one is used up */
-    uint8_t *plain;         /* the current block */
-    size_t plain_len, plain_cap;
+    struct plain plain;     /* the current block */
     size_t pos;             /* in plain */
     uint32_t left;          /* records in plain from pos on */
     uint64_t last_seq;      /* of the record before pos, or the block's least */
+
+    struct plain again[AGAIN_BLOCKS]; /* read again; len 0: none */
+    size_t again_next;                /* to be replaced */
 
     uint8_t *packed;
     size_t packed_cap;
@@ -154,13 +166,14 @@ static int read_block_head(struct nf_trace_reader *r, uint64_t pos, uint64_t end
     return h->packed <= end - pos - sizeof(b);
 }
 
-/* Decompress the block that @h heads at @pos into r->plain. */
+/* Decompress the block that @h heads at @pos. */
 static int load_block(struct nf_trace_reader *r, uint64_t pos, const struct block_head *h,
-                      struct nf_error *err)
+                      struct plain *to, struct nf_error *err)
 {
     size_t n;
     int ret;
 
+    to->len = 0;
     ret = reserve(&r->packed, &r->packed_cap, h->packed, err);
     if (ret == NF_OK)
         ret = read_at(r, pos + NF_TRACE_BLOCK_HEADER, r->packed, h->packed, err);
@@ -174,14 +187,14 @@ static int load_block(struct nf_trace_reader *r, uint64_t pos, const struct bloc
     if (ZSTD_getFrameContentSize(r->packed, h->packed) != h->plain)
         return nf_fail(err, NF_EFORMAT, "trace: block at byte %llu does not hold what it says",
                        (ull)pos);
-    ret = reserve(&r->plain, &r->plain_cap, h->plain, err);
+    ret = reserve(&to->data, &to->cap, h->plain, err);
     if (ret < 0)
         return ret;
-    n = ZSTD_decompressDCtx(r->zstd, r->plain, h->plain, r->packed, h->packed);
+    n = ZSTD_decompressDCtx(r->zstd, to->data, h->plain, r->packed, h->packed);
     if (ZSTD_isError(n) || n != h->plain)
         return nf_fail(err, NF_EFORMAT, "trace: block at byte %llu: zstd: %s", (ull)pos,
                        ZSTD_isError(n) ? ZSTD_getErrorName(n) : "wrong length");
-    r->plain_len = n;
+    to->len = n;
     return NF_OK;
 }
 
@@ -245,10 +258,10 @@ static int read_index(struct nf_trace_reader *r, uint64_t pos, struct nf_error *
         return ret;
     if (ret == 0 || !h.index || pos + NF_TRACE_BLOCK_HEADER + h.packed != end)
         return nf_fail(err, NF_EFORMAT, "trace: its trailer points at no index");
-    ret = load_block(r, pos, &h, err);
+    ret = load_block(r, pos, &h, &r->plain, err);
     if (ret < 0)
         return ret;
-    p = r->plain;
+    p = r->plain.data;
     for (size_t i = 0; i < NF_TRACE_TYPES; i++, p += NF_TRACE_TOTAL) {
         r->info.totals[i].records = nf_le64(p);
         r->info.totals[i].bytes = nf_le64(p + 8);
@@ -387,7 +400,7 @@ struct nf_trace_reader *nf_trace_open_fd(int fd, struct nf_error *err)
         ret = scan(r, err);
     if (ret < 0)
         goto fail;
-    r->plain_len = 0;
+    r->plain.len = 0;
     return r;
 fail:
     nf_trace_close(r);
@@ -416,7 +429,9 @@ void nf_trace_close(struct nf_trace_reader *r)
         return;
     close(r->fd);
     ZSTD_freeDCtx(r->zstd);
-    free(r->plain);
+    free(r->plain.data);
+    for (size_t i = 0; i < AGAIN_BLOCKS; i++)
+        free(r->again[i].data);
     free(r->packed);
     free(r->blocks);
     free(r);
@@ -427,10 +442,28 @@ const struct nf_trace_info *nf_trace_reader_info(const struct nf_trace_reader *r
     return &r->info;
 }
 
+/* Block number @number, which must be what was said of it. */
+static int read_block(struct nf_trace_reader *r, size_t number, struct block_head *h,
+                      struct plain *to, struct nf_error *err)
+{
+    const struct nf_trace_block *b = &r->blocks[number];
+    int ret = read_block_head(r, b->pos, r->file_size, h, err);
+
+    if (ret < 0)
+        return ret;
+    if (ret == 0 || h->index || h->packed != b->packed || h->records != b->records ||
+        h->first_seq != b->first_seq || h->last_seq != b->last_seq ||
+        h->first_ns != b->first_ns || h->last_ns != b->last_ns)
+        return nf_fail(err, NF_EFORMAT, "trace: the block at byte %llu is not the index's",
+                       (ull)b->pos);
+    ret = load_block(r, b->pos, h, to, err);
+    to->block = number;
+    return ret;
+}
+
 /* Make block number r->next_block the current one. 1, 0 at the end, negative. */
 static int next_block(struct nf_trace_reader *r, struct nf_error *err)
 {
-    const struct nf_trace_block *b;
     struct block_head h;
     int ret;
 
@@ -439,16 +472,7 @@ static int next_block(struct nf_trace_reader *r, struct nf_error *err)
             return nf_fail(err, r->scan_error.code, "%s", r->scan_error.text);
         return 0;
     }
-    b = &r->blocks[r->next_block];
-    ret = read_block_head(r, b->pos, r->file_size, &h, err);
-    if (ret < 0)
-        return ret;
-    if (ret == 0 || h.index || h.packed != b->packed || h.records != b->records ||
-        h.first_seq != b->first_seq || h.last_seq != b->last_seq || h.first_ns != b->first_ns ||
-        h.last_ns != b->last_ns)
-        return nf_fail(err, NF_EFORMAT, "trace: the block at byte %llu is not the index's",
-                       (ull)b->pos);
-    ret = load_block(r, b->pos, &h, err);
+    ret = read_block(r, r->next_block, &h, &r->plain, err);
     if (ret < 0)
         return ret;
     r->next_block++;
@@ -461,8 +485,8 @@ static int next_block(struct nf_trace_reader *r, struct nf_error *err)
 static int decode(struct nf_trace_reader *r, struct nf_record *rec, struct nf_error *err)
 {
     const struct nf_trace_block *b = &r->blocks[r->next_block - 1];
-    const uint8_t *p = r->plain + r->pos;
-    size_t avail = r->plain_len - r->pos;
+    const uint8_t *p = r->plain.data + r->pos;
+    size_t avail = r->plain.len - r->pos;
     uint32_t type;
 
     /* All records' headers fit, by the check of the block header, but their
@@ -498,7 +522,7 @@ static int decode(struct nf_trace_reader *r, struct nf_record *rec, struct nf_er
     }
     r->last_seq = rec->seq;
     r->left--;
-    if (r->left == 0 && (r->pos != r->plain_len || rec->seq != b->last_seq))
+    if (r->left == 0 && (r->pos != r->plain.len || rec->seq != b->last_seq))
         return nf_fail(err, NF_EFORMAT, "trace: block at byte %llu holds more than its records",
                        (ull)b->pos);
     return 1;
@@ -527,6 +551,48 @@ int nf_trace_next(struct nf_trace_reader *r, struct nf_record *rec, struct nf_er
     return nf_fail(err, r->failed.code, "%s", r->failed.text);
 }
 
+/* Number of the block and place in it; never 0, for a record begins before it. */
+uint64_t nf_trace_where(const struct nf_trace_reader *r, const struct nf_record *rec)
+{
+    uintptr_t at = (uintptr_t)rec->data - (uintptr_t)r->plain.data;
+
+    if (!rec->data || at >= r->plain.len || rec->length > r->plain.len - at ||
+        r->plain.block > UINT32_MAX)
+        return 0;
+    return (uint64_t)r->plain.block << 32 | at;
+}
+
+int nf_trace_again(struct nf_trace_reader *r, uint64_t where, void *buf, size_t len,
+                   struct nf_error *err)
+{
+    struct plain *p = &r->plain;
+    size_t number = where >> 32, at = (uint32_t)where;
+
+    if (number >= r->nblocks)
+        return nf_fail(err, NF_EINVAL, "trace: no block %zu", number);
+    for (size_t i = 0; (!p->len || p->block != number) && i < AGAIN_BLOCKS; i++)
+        p = &r->again[i];
+    if (!p->len || p->block != number) {
+        struct block_head h;
+        int ret;
+
+        p = &r->again[r->again_next++ % AGAIN_BLOCKS];
+        ret = read_block(r, number, &h, p, err);
+        if (ret < 0)
+            return ret;
+        for (size_t i = 0; p->cap > AGAIN_LARGE && i < AGAIN_BLOCKS; i++) {
+            if (&r->again[i] != p && r->again[i].cap > AGAIN_LARGE) {
+                free(r->again[i].data);
+                r->again[i] = (struct plain){0};
+            }
+        }
+    }
+    if (at > p->len || len > p->len - at)
+        return nf_fail(err, NF_EINVAL, "trace: block %zu ends before byte %zu", number, at + len);
+    memcpy(buf, p->data + at, len);
+    return NF_OK;
+}
+
 int nf_trace_seek(struct nf_trace_reader *r, uint64_t seq, struct nf_error *err)
 {
     size_t lo = 0, hi = r->nblocks;
@@ -544,7 +610,7 @@ int nf_trace_seek(struct nf_trace_reader *r, uint64_t seq, struct nf_error *err)
     }
     r->next_block = lo;
     r->left = 0;
-    r->pos = r->plain_len = 0;
+    r->pos = r->plain.len = 0;
     if (lo == r->nblocks)
         return NF_OK;
     for (;;) {

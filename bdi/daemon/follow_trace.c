@@ -63,6 +63,7 @@ static int replay(struct engine *e, struct nf_trace_reader *r, struct nf_error *
     int rc, got;
 
     e->img = nf_image_overlay_image(e->overlay);
+    nf_image_overlay_read_again(e->overlay, r);
     rc = set_disk_size(e, nf_trace_reader_info(r)->disk_size, err);
     if (rc < 0)
         return rc;

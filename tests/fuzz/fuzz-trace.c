@@ -77,6 +77,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!o)
         abort();
     img = nf_image_overlay_image(o);
+    if (size & 1)
+        nf_image_overlay_read_again(o, r);
     while ((ret = nf_trace_next(r, &rec, &err)) == 1) {
         /* What the header promises: order, and data that can be read. */
         if (rec.seq < last || (rec.data && rec.length > NF_TRACE_MAX_PAYLOAD))

@@ -4,6 +4,7 @@
  */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,42 +53,29 @@ static void assert_same(struct nf_image *img, const uint8_t *want, uint64_t size
     assert_int_equal(img->read(img, size - 1, got, 2, &err), NF_EINVAL);
 }
 
-static void random_records(unsigned seed)
+#define RECORDS 400u
+
+static void make_records(struct nf_record *recs, const uint8_t *data, unsigned size, unsigned *seed)
 {
-    static uint8_t model[MAX_DISK], base[MAX_DISK], data[MAX_DISK];
-    unsigned size = 100000 + next_random(&seed, 100000), base_len = next_random(&seed, 250000);
-    struct nf_error err = { 0 };
-    struct nf_image_overlay *o;
-    int fd;
-
-    for (unsigned i = 0; i < MAX_DISK; i++) {
-        base[i] = (uint8_t)(i % 251 + 1);
-        data[i] = (uint8_t)(seed + i * 7);
-    }
-    memset(model, 0, sizeof(model));
-    memcpy(model, base, base_len < size ? base_len : size);
-    fd = base_file(base, base_len);
-    o = nf_image_overlay_new(fd, size, &err);
-    assert_non_null(o);
-
-    for (unsigned step = 0; step < 400; step++) {
+    for (unsigned step = 0; step < RECORDS; step++) {
         struct nf_record rec = { .seq = step };
-        unsigned what = next_random(&seed, 20), old = size;
+        unsigned what = next_random(seed, 20);
 
-        rec.offset = size ? next_random(&seed, size) : 0;
-        rec.length = next_random(&seed, (unsigned)(size - rec.offset) + 1);
-        if (next_random(&seed, 2))
+        rec.offset = size ? next_random(seed, size) : 0;
+        rec.length = next_random(seed, (unsigned)(size - rec.offset) + 1);
+        if (next_random(seed, 2))
             rec.length %= 3000;
+        if (next_random(seed, 2)) { /* as guests write */
+            rec.offset -= rec.offset % 512;
+            rec.length -= rec.length % 512;
+        }
         if (what < 10) {
             rec.type = what ? NF_REC_WRITE : NF_REC_READBACK;
-            rec.data = data + next_random(&seed, (unsigned)(MAX_DISK - rec.length));
-            memcpy(model + rec.offset, rec.data, rec.length);
+            rec.data = data + next_random(seed, (unsigned)(MAX_DISK - rec.length));
         } else if (what < 15) {
             rec.type = NF_REC_ZERO;
-            memset(model + rec.offset, 0, rec.length);
         } else if (what == 15) {
             rec.type = NF_REC_DISCARD; /* discard=unmap */
-            memset(model + rec.offset, 0, rec.length);
         } else if (what == 16) {
             rec.type = NF_REC_WRITE; /* its outcome is unknown */
             rec.flags = NF_REC_FAILED;
@@ -95,18 +83,81 @@ static void random_records(unsigned seed)
             rec.type = NF_REC_FLUSH;
         } else if (what == 18) {
             rec.type = NF_REC_RESIZE;
-            rec.length = size = next_random(&seed, MAX_DISK - 1);
-            if (size < old)
-                memset(model + size, 0, old - size);
+            rec.length = size = next_random(seed, MAX_DISK - 1);
         } else {
             rec.type = NF_REC_GAP;
         }
+        recs[step] = rec;
+    }
+}
+
+static struct nf_trace_reader *as_trace(const struct nf_record *recs, uint64_t size)
+{
+    const struct nf_trace_info info = { .disk_size = size };
+    struct nf_error err = { 0 };
+    int fd = memfd_create("trace", MFD_CLOEXEC);
+    struct nf_trace_writer *w;
+    struct nf_trace_reader *r;
+
+    assert_true(fd >= 0);
+    w = nf_trace_create_fd(dup(fd), &info, &err);
+    assert_non_null(w);
+    for (unsigned i = 0; i < RECORDS; i++)
+        assert_int_equal(nf_trace_append(w, &recs[i], &err), NF_OK);
+    assert_int_equal(nf_trace_finish(w, &err), NF_OK);
+    r = nf_trace_open_fd(fd, &err);
+    assert_non_null(r);
+    return r;
+}
+
+/* @again: the overlay finds again in a trace what the records wrote. */
+static void random_records(unsigned seed, bool again)
+{
+    static uint8_t model[MAX_DISK], base[MAX_DISK], data[MAX_DISK];
+    static struct nf_record recs[RECORDS];
+    unsigned size = 100000 + next_random(&seed, 100000), base_len = next_random(&seed, 250000);
+    struct nf_trace_reader *trace = NULL;
+    struct nf_error err = { 0 };
+    struct nf_image_overlay *o;
+    int fd;
+
+    for (unsigned i = 0; i < MAX_DISK; i++) {
+        base[i] = (uint8_t)(i % 251 + 1);
+        data[i] = (uint8_t)(next_random(&seed, 256));
+    }
+    memset(model, 0, sizeof(model));
+    memcpy(model, base, base_len < size ? base_len : size);
+    fd = base_file(base, base_len);
+    o = nf_image_overlay_new(fd, size, &err);
+    assert_non_null(o);
+    make_records(recs, data, size, &seed);
+    if (again) {
+        trace = as_trace(recs, size);
+        nf_image_overlay_read_again(o, trace);
+    }
+
+    for (unsigned step = 0; step < RECORDS; step++) {
+        struct nf_record rec = recs[step];
+
+        if (rec.flags & NF_REC_FAILED)
+            ;
+        else if (rec.type == NF_REC_WRITE || rec.type == NF_REC_READBACK)
+            memcpy(model + rec.offset, rec.data, rec.length);
+        else if (rec.type == NF_REC_ZERO || rec.type == NF_REC_DISCARD)
+            memset(model + rec.offset, 0, rec.length);
+        else if (rec.type == NF_REC_RESIZE && rec.length < size)
+            memset(model + rec.length, 0, size - rec.length);
+        if (rec.type == NF_REC_RESIZE)
+            size = (unsigned)rec.length;
+        if (again)
+            assert_int_equal(nf_trace_next(trace, &rec, &err), 1);
         assert_int_equal(nf_image_overlay_apply(o, &rec, &err), NF_OK);
         if (step % 7 == 0)
             assert_same(nf_image_overlay_image(o), model, size, &seed);
     }
     assert_same(nf_image_overlay_image(o), model, size, &seed);
     nf_image_overlay_free(o);
+    nf_trace_close(trace);
     /* The base is as it was. */
     assert_int_equal(lseek(fd, 0, SEEK_END), base_len);
     assert_int_equal(pread(fd, data, base_len, 0), base_len);
@@ -119,7 +170,8 @@ static void like_a_flat_array(void **state)
     (void)state;
     for (unsigned seed = 1; seed <= 20; seed++) {
         print_message("seed %u\n", seed);
-        random_records(seed);
+        random_records(seed, false);
+        random_records(seed, true);
     }
 }
 
