@@ -525,16 +525,28 @@ int content_emit_step(struct ext4_fs *fs, struct step_inode *si, const struct nf
 
     if (ext4_is_inline(&si->new))
         return content_emit_inline(fs, si, ev, err);
+    if (si->same && !si->maps_read && new_size == old_size)
+        return 0;
     ret = publish_buffer(&p);
     /* Elsewhere in the file the same ciphertext means something else. */
     if (ret == 0 && old_map && si->map_differs && !p.encrypted) {
-        ret = moves_find(old_map, &si->new_map, &si->moves);
+        struct moves found;
+
+        ret = moves_find(old_map, &si->new_map, &found);
+        if (ret == 0 && found.n) {
+            si->moves = malloc(sizeof(*si->moves));
+            ret = si->moves ? 0 : NF_ENOMEM;
+        }
+        if (si->moves)
+            *si->moves = found;
+        else
+            moves_release(&found);
         if (ret < 0)
             return nf_fail(err, ret, "content: out of memory");
     }
-    if (ret == 0 && si->moves.n) {
-        ret = emit_moves(fs, &si->moves, ev, &old_size, err);
-        old_map = &si->moves.after;
+    if (ret == 0 && si->moves) {
+        ret = emit_moves(fs, si->moves, ev, &old_size, err);
+        old_map = &si->moves->after;
     }
     /* What stood in the inode stands in no block yet, or in a new one. */
     if (old_map && ext4_is_inline(&si->old))

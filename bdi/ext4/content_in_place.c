@@ -140,9 +140,9 @@ int content_emit_journaled(struct ext4_fs *fs, struct step *step, struct nf_erro
         if (!s->entry || !ownermap_get(&fs->owners, s->fsblock, &owner) ||
             owner.kind != OWN_DATA)
             continue;
-        si = u64map_get(&step->touched, owner.owner);
+        si = step_inode_of(step, owner.owner);
         if (si && si->map_differs) {
-            const struct block_map *before = si->moves.n ? &si->moves.after : &si->old_map;
+            const struct block_map *before = si->moves ? &si->moves->after : &si->old_map;
             const struct map_extent *o = block_map_find(before, owner.logical, NULL);
 
             /* Newly mapped: its range was published with the map. */

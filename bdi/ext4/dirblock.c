@@ -129,6 +129,41 @@ bool dirblock_at(const uint8_t *data, uint32_t size, struct dirblock_form form, 
     return false;
 }
 
+static bool form_equal(struct dirblock_form a, struct dirblock_form b)
+{
+    return a.filetype == b.filetype && a.csum == b.csum && a.hashed == b.hashed &&
+           a.encrypted == b.encrypted;
+}
+
+bool dirblock_at_again(struct dirblock_starts *s, const uint8_t *data, uint32_t size,
+                       struct dirblock_form form, uint16_t offset, struct dirblock_entry *out)
+{
+    size_t i = ((uintptr_t)data * 0x9e3779b97f4a7c15ull) >> 61;
+    uint64_t *bits = s->block[i].bits;
+    struct dirblock it;
+
+    if (offset % 4 || offset >= size || size > BIG_BLOCK)
+        return dirblock_at(data, size, form, offset, out);
+    if (s->block[i].data != data || s->block[i].size != size ||
+        !form_equal(s->block[i].form, form)) {
+        s->block[i].data = data;
+        s->block[i].size = size;
+        s->block[i].form = form;
+        memset(bits, 0, (size + 255) / 256 * sizeof(*bits));
+        for (uint32_t pos = 0, len; pos < size; pos += len) {
+            len = record_length(data, size, pos, form);
+            if (len == 0)
+                break;
+            bits[pos / 256] |= 1ull << (pos / 4 % 64);
+        }
+    }
+    if (!(bits[offset / 256] >> (offset / 4 % 64) & 1) || nf_le32(data + offset) == 0)
+        return false;
+    dirblock_begin(&it, data, size, form);
+    fill(&it, offset, out);
+    return true;
+}
+
 static uint32_t entry_length(const struct dirblock_entry *e, struct dirblock_form form)
 {
     return padded(DE_HEADER + (uint32_t)e->name.len) +

@@ -55,6 +55,23 @@ bool dirblock_at(const uint8_t *data, uint32_t size, struct dirblock_form form,
                  uint16_t offset, struct dirblock_entry *out);
 
 /*
+ * The same for many entries of a few blocks, which must not change meanwhile: each
+ * block's chain is walked once, not from its start for each of them.
+ */
+#define DIRBLOCK_STARTS 8u
+struct dirblock_starts {
+    struct {
+        const uint8_t *data; /* null: none yet */
+        uint32_t size;
+        struct dirblock_form form;
+        uint64_t bits[65536 / 4 / 64]; /* where records begin, of 4 bytes each */
+    } block[DIRBLOCK_STARTS];
+};
+
+bool dirblock_at_again(struct dirblock_starts *s, const uint8_t *data, uint32_t size,
+                       struct dirblock_form form, uint16_t offset, struct dirblock_entry *out);
+
+/*
  * A block of @size bytes in @out whose chain has @new's entries but those that
  * are new and name an inode that @waits, and @old's that are gone and name one
  * that @waits; @old may be null. Entries keep their offsets, only the chain is

@@ -8,7 +8,7 @@
 
 static int grow_array(void **array, size_t *cap, size_t elem)
 {
-    size_t want = *cap ? *cap * 2 : 8;
+    size_t want = *cap ? *cap * 2 : 2; /* most files have one extent */
     void *bigger = reallocarray(*array, want, elem);
 
     if (!bigger)

@@ -30,12 +30,21 @@ struct leaf {
 
 #define LEAF_COST (sizeof(struct leaf) + ALLOC_OVERHEAD)
 #define PAGE_COST (PAGE + ALLOC_OVERHEAD)
+#define SPARE_MAX 1024u /* pages */
+
+/* A page that is not in use: each commit gives up what came before it, and as much
+ * comes before the next one. */
+struct spare {
+    struct spare *next;
+};
 
 struct held {
     struct leaf *root;
     struct leaf *newest, *oldest;
     struct leaf *last; /* found last: writes and look-ups come in rows */
-    uint64_t bytes, limit;
+    uint64_t bytes, limit; /* bytes: without the spare pages; limit: with them */
+    struct spare *spares;
+    size_t nspares;
     uint64_t seed; /* the guest chooses keys, but not the shape of the treap */
 };
 
@@ -145,9 +154,35 @@ static void page_drop_buf(struct held *h, struct leaf *l, unsigned page)
 {
     if (!l->buf[page])
         return;
-    free(l->buf[page]);
+    if (h->nspares < SPARE_MAX) {
+        struct spare *s = (struct spare *)l->buf[page];
+
+        s->next = h->spares;
+        h->spares = s;
+        h->nspares++;
+    } else {
+        free(l->buf[page]);
+    }
     l->buf[page] = NULL;
     h->bytes -= PAGE_COST;
+}
+
+static uint8_t *spare_take(struct held *h)
+{
+    struct spare *s = h->spares;
+
+    if (s) {
+        h->spares = s->next;
+        h->nspares--;
+    }
+    return (uint8_t *)s;
+}
+
+static uint8_t *page_buf(struct held *h)
+{
+    uint8_t *buf = spare_take(h);
+
+    return buf ? buf : malloc(PAGE);
 }
 
 static void leaf_remove(struct held *h, struct leaf *l)
@@ -165,7 +200,14 @@ static void leaf_remove(struct held *h, struct leaf *l)
 /* Make room for @need bytes without touching @keep. */
 static bool make_room(struct held *h, uint64_t need, const struct leaf *keep)
 {
-    while (h->bytes + need > h->limit) {
+    while (h->bytes + h->nspares * PAGE_COST + need > h->limit) {
+        /* A page is about to be one of them. */
+        if (h->nspares > (need == PAGE_COST)) {
+            free(spare_take(h));
+            continue;
+        }
+        if (h->bytes + need <= h->limit)
+            break;
         if (!h->oldest || h->oldest == keep)
             return false;
         leaf_remove(h, h->oldest);
@@ -228,13 +270,15 @@ static void page_write(struct held *h, struct leaf *l, unsigned page, uint8_t ma
         return;
     }
     if (!l->buf[page]) {
-        /* Zeroed: what was known without a buffer was known as zeros. */
-        uint8_t *buf = make_room(h, PAGE_COST, l) ? calloc(1, PAGE) : NULL;
+        uint8_t *buf = make_room(h, PAGE_COST, l) ? page_buf(h) : NULL;
 
         if (!buf) {
             page_forget(h, l, page, mask);
             return;
         }
+        /* What was known without a buffer was known as zeros. */
+        if (mask != 0xff)
+            memset(buf, 0, PAGE);
         l->buf[page] = buf;
         h->bytes += PAGE_COST;
     }
@@ -288,6 +332,8 @@ void held_free(struct held *h)
         return;
     while (h->oldest)
         leaf_remove(h, h->oldest);
+    while (h->nspares)
+        free(spare_take(h));
     free(h);
 }
 

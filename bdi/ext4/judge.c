@@ -46,7 +46,7 @@ struct candidate *judge_candidate(struct judge *j, uint32_t ino)
         return NULL;
     }
     c->ino = ino;
-    c->si = u64map_get(&j->step.touched, ino);
+    c->si = step_inode_of(&j->step, ino);
     c->since_ns = waits_since(j->fs, ino, j->now_ns);
     c->forced = j->all || j->now_ns - c->since_ns >= JUDGE_WAIT_NS;
     return c;

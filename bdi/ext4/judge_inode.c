@@ -28,7 +28,7 @@ static bool holds_node(const struct block_map *m, uint64_t block)
 /* Does @owner's inode, as it is now, still have the block that it had? */
 static bool still_owns(struct judge *j, const struct owner_extent *owner)
 {
-    const struct step_inode *si = u64map_get(&j->step.touched, owner->owner);
+    const struct step_inode *si = step_inode_of(&j->step, owner->owner);
     const struct map_extent *e;
 
     if (!si)

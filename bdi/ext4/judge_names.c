@@ -196,7 +196,7 @@ int judge_see_names(struct judge *j, struct nf_error *err)
 
         if (!ownermap_get(&fs->owners, block, &owner) || owner.kind != OWN_DIR)
             continue;
-        si = u64map_get(&j->step.touched, owner.owner);
+        si = step_inode_of(&j->step, owner.owner);
         if (si && si->same && ext4_is_dir(&si->new) && step_stayed(si, owner.logical, block))
             ret = see_block(j, si, block, true, true, lists, err);
     }

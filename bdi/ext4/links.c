@@ -14,39 +14,31 @@ struct links *links_new(struct ext4_fs *fs, struct step *step)
     l->step = step;
     l->hash_key = siphash_process_key();
     u64map_init(&l->nodes);
+    nf_arena_init(&l->arena, SIZE_MAX);
     return l;
 }
 
 void links_free(struct links *l)
 {
-    size_t pos = 0;
-    void *v;
-
     if (!l)
         return;
-    while (u64map_next(&l->nodes, &pos, NULL, &v)) {
-        free(((struct node *)v)->names);
-        free(v);
-    }
     u64map_release(&l->nodes);
-    for (size_t i = 0; i < l->nslots; i++)
-        free(l->slots[i]);
-    for (size_t i = 0; i < l->nops; i++)
-        free(l->ops[i]);
+    nf_arena_release(&l->arena);
     free(l->slots);
     free(l->buckets);
     free(l->ops);
     free(l->stack);
     paths_release(&l->paths);
+    paths_cache_release(&l->cache);
     free(l);
 }
 
-static size_t hash(const struct links *l, uint64_t dir, struct nf_bytes name)
+static uint64_t hash(const struct links *l, uint64_t dir, struct nf_bytes name)
 {
     struct siphash_key key = l->hash_key;
 
     key.k1 ^= dir;
-    return (size_t)siphash(key, name.data, name.len) & (l->nbuckets - 1);
+    return siphash(key, name.data, name.len);
 }
 
 static int rehash(struct links *l)
@@ -61,7 +53,7 @@ static int rehash(struct links *l)
     l->nbuckets = n;
     for (size_t i = 0; i < l->nslots; i++) {
         struct slot *s = l->slots[i];
-        size_t b = hash(l, s->dir, s->name);
+        size_t b = (size_t)s->hash & (n - 1);
 
         s->next = buckets[b];
         buckets[b] = s;
@@ -69,23 +61,24 @@ static int rehash(struct links *l)
     return 0;
 }
 
-static struct slot *slot_find(struct links *l, uint64_t dir, struct nf_bytes name)
+static struct slot *slot_find(struct links *l, uint64_t dir, struct nf_bytes name, uint64_t h)
 {
-    struct slot *s = l->nbuckets ? l->buckets[hash(l, dir, name)] : NULL;
+    struct slot *s = l->nbuckets ? l->buckets[h & (l->nbuckets - 1)] : NULL;
 
-    while (s && (s->dir != dir || !nf_bytes_equal(s->name, name)))
+    while (s && (s->hash != h || s->dir != dir || !nf_bytes_equal(s->name, name)))
         s = s->next;
     return s;
 }
 
 bool links_knows(struct links *l, uint64_t dir, struct nf_bytes name)
 {
-    return slot_find(l, dir, name) != NULL;
+    return slot_find(l, dir, name, hash(l, dir, name)) != NULL;
 }
 
 struct slot *links_slot(struct links *l, uint64_t dir, struct nf_bytes name, bool copy)
 {
-    struct slot *s = slot_find(l, dir, name);
+    uint64_t h = hash(l, dir, name);
+    struct slot *s = slot_find(l, dir, name, h);
     size_t b;
 
     if (s)
@@ -101,16 +94,18 @@ struct slot *links_slot(struct links *l, uint64_t dir, struct nf_bytes name, boo
         l->slots = bigger;
         l->slots_cap = cap;
     }
-    s = calloc(1, sizeof(*s) + (copy ? name.len : 0));
+    s = nf_arena_alloc(&l->arena, sizeof(*s) + (copy ? name.len : 0));
     if (!s)
         return NULL;
+    memset(s, 0, sizeof(*s));
     s->dir = dir;
     s->name = name;
+    s->hash = h;
     if (copy) {
         memcpy(s->copy, name.data, name.len);
         s->name.data = s->copy;
     }
-    b = hash(l, dir, name);
+    b = (size_t)h & (l->nbuckets - 1);
     s->next = l->buckets[b];
     l->buckets[b] = s;
     l->slots[l->nslots++] = s;
@@ -140,31 +135,58 @@ int links_saw(struct links *l, bool new_side, uint64_t dir, struct nf_bytes name
     return 0;
 }
 
+static struct node *find(const struct links *l, struct step_inode *si, uint64_t key)
+{
+    return si ? si->node[(key & OBJECT_NEW) != 0] : u64map_get(&l->nodes, key);
+}
+
+struct node *links_find(const struct links *l, uint64_t key)
+{
+    return find(l, step_inode_of(l->step, key & ~OBJECT_NEW), key);
+}
+
 struct node *links_node(struct links *l, uint64_t key)
 {
-    struct node *n = u64map_get(&l->nodes, key);
+    struct step_inode *si = step_inode_of(l->step, key & ~OBJECT_NEW);
+    struct node *n = find(l, si, key);
 
     if (n)
         return n;
-    n = calloc(1, sizeof(*n));
-    if (!n || u64map_put(&l->nodes, key, n) < 0) {
-        free(n);
+    n = nf_arena_alloc(&l->arena, sizeof(*n));
+    if (!n || (!si && u64map_put(&l->nodes, key, n) < 0))
         return NULL;
-    }
+    if (si)
+        si->node[(key & OBJECT_NEW) != 0] = n;
+    memset(n, 0, sizeof(*n));
     n->key = key;
-    n->si = u64map_get(&l->step->touched, key & ~OBJECT_NEW);
+    n->si = si;
     n->exists = !(key & OBJECT_NEW);
     return n;
 }
 
-int links_add_name(struct node *n, uint64_t dir, struct nf_bytes name)
+struct paths_cache *links_cache(struct links *l)
 {
+    return &l->cache;
+}
+
+/* Paths lead through directories alone. */
+static void renamed(struct links *l, const struct node *n)
+{
+    if (links_is_dir(l, n))
+        paths_cache_moved(&l->cache);
+}
+
+int links_add_name(struct links *l, struct node *n, uint64_t dir, struct nf_bytes name)
+{
+    renamed(l, n);
     if (n->nnames == n->cap) {
-        size_t cap = n->cap ? n->cap * 2 : 2;
-        struct place *bigger = reallocarray(n->names, cap, sizeof(*bigger));
+        size_t cap = n->cap ? n->cap * 2 : 1;
+        struct place *bigger = nf_arena_alloc(&l->arena, cap * sizeof(*bigger));
 
         if (!bigger)
             return NF_ENOMEM;
+        if (n->nnames)
+            memcpy(bigger, n->names, n->nnames * sizeof(*bigger));
         n->names = bigger;
         n->cap = cap;
     }
@@ -172,8 +194,9 @@ int links_add_name(struct node *n, uint64_t dir, struct nf_bytes name)
     return 0;
 }
 
-void links_drop_name(struct node *n, const struct slot *s)
+void links_drop_name(struct links *l, struct node *n, const struct slot *s)
 {
+    renamed(l, n);
     for (size_t i = 0; i < n->nnames; i++) {
         if (n->names[i].dir == s->dir && nf_bytes_equal(n->names[i].name, s->name)) {
             memmove(&n->names[i], &n->names[i + 1], (n->nnames - i - 1) * sizeof(*n->names));
@@ -183,8 +206,10 @@ void links_drop_name(struct node *n, const struct slot *s)
     }
 }
 
-void links_replace_name(struct node *n, const struct slot *from, const struct slot *to)
+void links_replace_name(struct links *l, struct node *n, const struct slot *from,
+                        const struct slot *to)
 {
+    renamed(l, n);
     for (size_t i = 0; i < n->nnames; i++) {
         if (n->names[i].dir == from->dir && nf_bytes_equal(n->names[i].name, from->name)) {
             n->names[i] = (struct place){to->dir, to->name};
@@ -196,7 +221,7 @@ void links_replace_name(struct node *n, const struct slot *from, const struct sl
 bool links_current(const struct links *l, uint64_t key, size_t i, uint64_t *dir,
                    struct nf_bytes *name)
 {
-    const struct node *n = u64map_get(&l->nodes, key);
+    const struct node *n = links_find(l, key);
 
     if (!n || i >= n->nnames)
         return false;
@@ -207,7 +232,7 @@ bool links_current(const struct links *l, uint64_t key, size_t i, uint64_t *dir,
 
 bool links_encrypted(const struct links *l, uint64_t key, bool *encrypted)
 {
-    const struct step_inode *si = u64map_get(&l->step->touched, key & ~OBJECT_NEW);
+    const struct step_inode *si = step_inode_of(l->step, key & ~OBJECT_NEW);
 
     if (!si)
         return false;
@@ -221,7 +246,7 @@ bool links_encrypted(const struct links *l, uint64_t key, bool *encrypted)
 
 bool links_created(const struct links *l, uint64_t key)
 {
-    const struct node *n = u64map_get(&l->nodes, key);
+    const struct node *n = links_find(l, key);
 
     return n && n->exists;
 }
@@ -240,9 +265,10 @@ static struct link_op *op_new(struct links *l, enum op_type type, struct node *o
         l->ops = bigger;
         l->ops_cap = cap;
     }
-    op = calloc(1, sizeof(*op));
+    op = nf_arena_alloc(&l->arena, sizeof(*op));
     if (!op)
         return NULL;
+    memset(op, 0, sizeof(*op));
     op->type = type;
     op->obj = obj;
     op->src = src;
@@ -255,7 +281,7 @@ static struct link_op *op_new(struct links *l, enum op_type type, struct node *o
 
 static uint64_t object_key(struct links *l, uint32_t ino, bool new_side)
 {
-    const struct step_inode *si = u64map_get(&l->step->touched, ino);
+    const struct step_inode *si = step_inode_of(l->step, ino);
 
     return si && new_side && si->new_live ? step_new_key(si) : ino;
 }
@@ -289,7 +315,7 @@ static struct link_op *rename_source(struct node *n, const struct slot *s)
 /* Does an entry name something that has events on its side? */
 static bool entry_counts(struct links *l, bool new_side, uint32_t ino)
 {
-    const struct step_inode *si = u64map_get(&l->step->touched, ino);
+    const struct step_inode *si = step_inode_of(l->step, ino);
 
     if (si)
         return new_side ? si->new_live : si->old_live;
@@ -305,7 +331,7 @@ int links_pair(struct links *l, struct nf_error *err)
         struct node *n;
 
         if (s->has_old && s->has_new && s->old_ref.ino == s->new_ref.ino) {
-            const struct step_inode *si = u64map_get(&l->step->touched, s->old_ref.ino);
+            const struct step_inode *si = step_inode_of(l->step, s->old_ref.ino);
 
             if (!si || si->same || (!si->old_live && !si->new_live)) {
                 /* The same entry; perhaps at another place in the directory. */
@@ -330,7 +356,7 @@ int links_pair(struct links *l, struct nf_error *err)
         if (!s->has_old)
             continue;
         n = links_node(l, s->old_ref.ino);
-        if (!n || links_add_name(n, s->dir, s->name) < 0)
+        if (!n || links_add_name(l, n, s->dir, s->name) < 0)
             goto nomem;
         names_remove(&fs->names, &s->old_ref);
         s->leaving = op_new(l, OP_REMOVE, n, s, NULL);
@@ -363,7 +389,7 @@ int links_pair(struct links *l, struct nf_error *err)
 
         if (!op->src)
             continue;
-        dir = u64map_get(&l->nodes, op->src->dir);
+        dir = links_find(l, op->src->dir);
         if (dir) {
             op->next_child = dir->children;
             dir->children = op;

@@ -52,6 +52,9 @@ bool links_current(const struct links *l, uint64_t key, size_t i, uint64_t *dir,
  * step does not touch it. */
 bool links_encrypted(const struct links *l, uint64_t key, bool *encrypted);
 
+/* What paths.c keeps while @l is emitted. */
+struct paths_cache *links_cache(struct links *l);
+
 /* Did CREATE go out for new object @key? */
 bool links_created(const struct links *l, uint64_t key);
 

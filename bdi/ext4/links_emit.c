@@ -98,13 +98,13 @@ int links_emit_add(struct links *l, struct link_op *op, struct nf_error *err)
         return 0;
     }
     if (!n->exists) {
-        if (links_add_name(n, op->dst->dir, op->dst->name) < 0)
+        if (links_add_name(l, n, op->dst->dir, op->dst->name) < 0)
             return nf_fail(err, NF_ENOMEM, "out of memory");
         return emit_create(l, n, inode, &ev, err);
     }
     ev.kind = NF_LINK;
     paths_add_object(l->fs, &l->paths, n->key);
-    if (links_add_name(n, op->dst->dir, op->dst->name) < 0)
+    if (links_add_name(l, n, op->dst->dir, op->dst->name) < 0)
         return nf_fail(err, NF_ENOMEM, "out of memory");
     return send(l, &ev, err);
 }
@@ -120,7 +120,7 @@ int links_emit_remove(struct links *l, struct link_op *op, struct nf_error *err)
     paths_clear(&l->paths);
     if (!paths_add_entry(l->fs, &l->paths, op->src->dir, op->src->name) && !l->paths.truncated)
         ext4_oddity(l->fs);
-    links_drop_name(n, op->src);
+    links_drop_name(l, n, op->src);
     op->src->leaving = NULL;
     if (!l->paths.n)
         return 0;
@@ -160,7 +160,7 @@ int links_emit_move(struct links *l, struct link_op *op, struct nf_error *err)
         ev.rename.other_generation = ev.generation;
         if (inode)
             ev.rename.other = inode->attr;
-        links_drop_name(victim->obj, op->dst);
+        links_drop_name(l, victim->obj, op->dst);
         ev.rename.other_last = names_left(l, victim->obj) == 0;
         victim->state = OP_DONE;
     }
@@ -169,7 +169,7 @@ int links_emit_move(struct links *l, struct link_op *op, struct nf_error *err)
     ok = two_paths(l, op->src, op->dst, &ev);
     op->dst->leaving = NULL;
     op->src->leaving = NULL;
-    links_replace_name(op->obj, op->src, op->dst);
+    links_replace_name(l, op->obj, op->src, op->dst);
     return ok ? send(l, &ev, err) : 0;
 }
 
@@ -191,8 +191,8 @@ int links_emit_exchange(struct links *l, struct link_op *op, struct link_op *oth
     fill_object(l, op->obj, &ev, &inode, &scratch);
     ev.kind = NF_EXCHANGE;
     ok = two_paths(l, a, b, &ev);
-    links_replace_name(op->obj, a, b);
-    links_replace_name(other->obj, b, a);
+    links_replace_name(l, op->obj, a, b);
+    links_replace_name(l, other->obj, b, a);
     b->leaving = NULL;
     other->src = a;
     a->leaving = other;
@@ -221,7 +221,7 @@ int links_emit_detour(struct links *l, struct link_op *op, struct nf_error *err)
     op->detoured = true;
     fill_object(l, op->obj, &ev, &inode, &scratch);
     ok = two_paths(l, op->src, temp, &ev);
-    links_replace_name(op->obj, op->src, temp);
+    links_replace_name(l, op->obj, op->src, temp);
     op->src->leaving = NULL;
     op->src = temp;
     temp->leaving = op;
@@ -239,7 +239,7 @@ int links_emit_nameless(struct links *l, struct nf_error *err)
         size_t cursor = 0;
 
         paths_clear(&l->paths);
-        if (si->old_live && !si->same && !u64map_get(&l->nodes, si->ino) &&
+        if (si->old_live && !si->same && !links_find(l, si->ino) &&
             !names_next(&l->fs->names, si->ino, &cursor, &ref)) {
             ev.kind = NF_UNLINK;
             ev.generation = si->old.generation;

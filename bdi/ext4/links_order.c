@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-static bool node_is_dir(struct links *l, const struct node *n)
+bool links_is_dir(struct links *l, const struct node *n)
 {
     struct ext4_inode inode;
     const uint8_t *raw;
@@ -35,7 +35,7 @@ static struct link_op *first_child(struct node *dir)
 static bool can_replace(struct links *l, const struct link_op *op, const struct link_op *victim)
 {
     return op->type == OP_MOVE && victim->type == OP_REMOVE &&
-           node_is_dir(l, op->obj) == node_is_dir(l, victim->obj) && op->obj != victim->obj &&
+           links_is_dir(l, op->obj) == links_is_dir(l, victim->obj) && op->obj != victim->obj &&
            !first_child(victim->obj);
 }
 
@@ -44,7 +44,7 @@ static struct link_op *unmet(struct links *l, struct link_op *op, bool *impossib
 {
     *impossible = false;
     if (op->dst) {
-        struct node *dir = u64map_get(&l->nodes, op->dst->dir);
+        struct node *dir = links_find(l, op->dst->dir);
         struct link_op *holder = op->dst->leaving;
 
         if ((op->dst->dir & OBJECT_NEW) && (!dir || !dir->exists)) {
@@ -65,7 +65,7 @@ static struct link_op *unmet(struct links *l, struct link_op *op, bool *impossib
             if (holder)
                 return holder;
         }
-        if (op->type == OP_MOVE && node_is_dir(l, op->obj) &&
+        if (op->type == OP_MOVE && links_is_dir(l, op->obj) &&
             paths_is_beneath(l->fs, op->dst->dir, op->obj->key)) {
             /* Something between must move out first. */
             uint64_t at = op->dst->dir;
@@ -73,7 +73,7 @@ static struct link_op *unmet(struct links *l, struct link_op *op, bool *impossib
             struct nf_bytes name;
 
             for (int i = 0; i < 8192 && at != op->obj->key; i++) {
-                struct node *n = u64map_get(&l->nodes, at);
+                struct node *n = links_find(l, at);
 
                 for (struct link_op *m = n ? n->ops : NULL; m; m = m->next_of_obj) {
                     if (m->type == OP_MOVE && m->state != OP_DONE && m != op)

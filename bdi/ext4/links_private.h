@@ -18,6 +18,7 @@ struct node;
 struct slot {
     uint64_t dir;
     struct nf_bytes name;
+    uint64_t hash; /* of both */
     bool has_old, has_new;
     bool dangling; /* names nothing, but may again, when its inode is repaired */
     struct name_ref old_ref, new_ref;
@@ -62,21 +63,28 @@ struct links {
     struct slot **buckets;
     size_t nbuckets;
     struct siphash_key hash_key; /* names are the guest's choice */
-    struct u64map nodes; /* key -> struct node, owned */
+    struct u64map nodes; /* key -> struct node, of inodes that are not in the step */
+    struct nf_arena arena; /* slots, nodes, their names, ops */
     struct link_op **ops;
     size_t nops, ops_cap;
     struct link_op **stack;
     size_t depth;
     uint32_t detours;
     struct paths paths;
+    struct paths_cache cache;
 };
 
 /* links.c */
 struct slot *links_slot(struct links *l, uint64_t dir, struct nf_bytes name, bool copy);
-struct node *links_node(struct links *l, uint64_t key);
-int links_add_name(struct node *n, uint64_t dir, struct nf_bytes name);
-void links_drop_name(struct node *n, const struct slot *s);
-void links_replace_name(struct node *n, const struct slot *from, const struct slot *to);
+struct node *links_node(struct links *l, uint64_t key); /* made if there is none */
+struct node *links_find(const struct links *l, uint64_t key);
+int links_add_name(struct links *l, struct node *n, uint64_t dir, struct nf_bytes name);
+void links_drop_name(struct links *l, struct node *n, const struct slot *s);
+void links_replace_name(struct links *l, struct node *n, const struct slot *from,
+                        const struct slot *to);
+
+/* links_order.c: is it one, as far as its names go? */
+bool links_is_dir(struct links *l, const struct node *n);
 
 /* links_emit.c: carry out one operation, now, and say so. */
 int links_emit_add(struct links *l, struct link_op *op, struct nf_error *err);

@@ -63,10 +63,16 @@ bool paths_ref_name(struct ext4_fs *fs, const struct name_ref *ref, uint8_t buf[
     struct shown_form form;
     struct dirblock_entry e;
     uint32_t at;
+    bool found;
 
-    return ref_chain(fs, view, ref, &chain, &at) && shown_form_of(fs, view, ref->parent, &form) &&
-           dirblock_at(chain.data, (uint32_t)chain.len, form.block, (uint16_t)at, &e) &&
-           e.ino == ref->ino && shown_name(fs, &form, &e, buf, name);
+    if (!ref_chain(fs, view, ref, &chain, &at) || !shown_form_of(fs, view, ref->parent, &form))
+        return false;
+    if (fs->links)
+        found = dirblock_at_again(&links_cache(fs->links)->starts, chain.data,
+                                  (uint32_t)chain.len, form.block, (uint16_t)at, &e);
+    else
+        found = dirblock_at(chain.data, (uint32_t)chain.len, form.block, (uint16_t)at, &e);
+    return found && e.ino == ref->ino && shown_name(fs, &form, &e, buf, name);
 }
 
 bool paths_parent(struct ext4_fs *fs, uint64_t key, uint64_t *parent, uint8_t buf[SHOWN_NAME_MAX],
@@ -140,18 +146,83 @@ static bool names_encrypted(struct ext4_fs *fs, uint64_t key)
     return shown_encrypted(fs, &inode);
 }
 
+void paths_cache_moved(struct paths_cache *c)
+{
+    for (size_t i = 0; i < sizeof(c->dirs) / sizeof(c->dirs[0]); i++)
+        c->dirs[i].dir = 0;
+}
+
+void paths_cache_release(struct paths_cache *c)
+{
+    for (size_t i = 0; i < sizeof(c->dirs) / sizeof(c->dirs[0]); i++)
+        free(c->dirs[i].path);
+}
+
+static struct paths_cached *cached(struct ext4_fs *fs, uint64_t dir)
+{
+    struct paths_cache *c = fs->links ? links_cache(fs->links) : NULL;
+
+    return c ? &c->dirs[dir % (sizeof(c->dirs) / sizeof(c->dirs[0]))] : NULL;
+}
+
+/* Only where the long way would come to the same: not beyond any limit. */
+static bool add_cached(struct ext4_fs *fs, struct paths *p, uint64_t dir, struct nf_bytes name)
+{
+    const struct paths_cached *c = cached(fs, dir);
+    size_t len = c ? c->len + 1 + name.len : 0;
+    uint8_t *to;
+
+    if (!c || c->dir != dir || len > EXT4_PATH_MAX || !reserve(p, len))
+        return false;
+    to = p->buf + p->used;
+    if (c->len)
+        memcpy(to, c->path, c->len);
+    to[c->len] = '/';
+    memcpy(to + c->len + 1, name.data, name.len);
+    p->encrypted |= c->encrypted;
+    p->list[p->n++] = (struct nf_bytes){to, len};
+    p->used += len;
+    return true;
+}
+
+/* @path is that of directory @dir; "" for the root. */
+static void remember(struct ext4_fs *fs, uint64_t dir, struct nf_bytes path, bool encrypted)
+{
+    struct paths_cached *c = cached(fs, dir);
+
+    if (!c)
+        return;
+    c->dir = 0;
+    if (path.len > c->cap) {
+        uint8_t *bigger = realloc(c->path, path.len);
+
+        if (!bigger)
+            return;
+        c->path = bigger;
+        c->cap = path.len;
+    }
+    if (path.len)
+        memcpy(c->path, path.data, path.len);
+    c->len = path.len;
+    c->encrypted = encrypted;
+    c->dir = dir;
+}
+
 bool paths_add_entry(struct ext4_fs *fs, struct paths *p, uint64_t dir, struct nf_bytes name)
 {
     uint8_t buf[SHOWN_NAME_MAX];
     struct nf_bytes part = name;
     uint64_t at = dir;
     size_t len = 0;
+    bool encrypted = false;
     uint8_t *end;
 
     if (p->n == EXT4_MAX_PATHS) {
         p->more = true;
         return false;
     }
+    if (add_cached(fs, p, dir, name))
+        return true;
     /* Once up for the length, once more to write it from the end. */
     for (int depth = 0;; depth++) {
         len += part.len + 1;
@@ -175,15 +246,16 @@ bool paths_add_entry(struct ext4_fs *fs, struct paths *p, uint64_t dir, struct n
         end -= part.len;
         memcpy(end, part.data, part.len);
         *--end = '/';
-        p->encrypted = p->encrypted || names_encrypted(fs, at);
+        encrypted = encrypted || names_encrypted(fs, at);
         if (at == EXT2_ROOT_INO || !paths_parent(fs, at, &at, buf, &part))
             break;
     }
+    remember(fs, dir, (struct nf_bytes){p->buf + p->used, len - name.len - 1}, encrypted);
+    p->encrypted |= encrypted;
     p->list[p->n++] = (struct nf_bytes){p->buf + p->used, len};
     p->used += len;
     return true;
 }
-
 
 static int by_path(const void *a, const void *b)
 {

@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "bdi/ext4/dirblock.h"
 #include "bdi/ext4/ext4.h"
 #include "bdi/ext4/shown.h"
 #include "common/bytes.h"
@@ -32,6 +33,22 @@ struct paths {
     uint8_t *buf;
     size_t used, cap;
 };
+
+/* What is asked again and again while a step is emitted: the names in a few
+ * directory blocks, and the paths of a few directories. Zero-initialise. */
+struct paths_cache {
+    struct dirblock_starts starts;
+    struct paths_cached {
+        uint64_t dir; /* 0: none */
+        uint8_t *path;
+        size_t len, cap;
+        bool encrypted;
+    } dirs[8];
+};
+
+/* A directory got, lost or changed a name. */
+void paths_cache_moved(struct paths_cache *c);
+void paths_cache_release(struct paths_cache *c);
 
 /* What they mean for an event's flags: names that are left out, and encrypted ones. */
 static inline uint32_t paths_flags(const struct paths *p)

@@ -356,8 +356,19 @@ static void overlay_drop(struct picture *p, uint64_t block)
     entry_free(e);
 }
 
-const uint8_t *picture_block(struct picture *p, enum view view, uint64_t block,
-                             struct nf_error *err)
+void picture_stand_still(struct picture *p)
+{
+    memset(p->found, 0, sizeof(p->found));
+    p->still = true;
+}
+
+void picture_move_on(struct picture *p)
+{
+    p->still = false;
+}
+
+static const uint8_t *find_block(struct picture *p, enum view view, uint64_t block,
+                                 struct nf_error *err)
 {
     struct staged *s = u64map_get(&p->staged, block);
     const uint8_t *made;
@@ -368,6 +379,18 @@ const uint8_t *picture_block(struct picture *p, enum view view, uint64_t block,
         return s->old;
     made = u64map_get(&p->made, block);
     return made ? made : committed(p, block, err);
+}
+
+const uint8_t *picture_block(struct picture *p, enum view view, uint64_t block,
+                             struct nf_error *err)
+{
+    struct picture_found *f = &p->found[view][block % (sizeof(p->found[0]) / sizeof(p->found[0][0]))];
+
+    if (!p->still)
+        return find_block(p, view, block, err);
+    if (!f->data || f->block != block)
+        *f = (struct picture_found){block, find_block(p, view, block, err)};
+    return f->data;
 }
 
 int picture_write_home(struct picture *p, uint64_t block, uint32_t offset, uint32_t len,

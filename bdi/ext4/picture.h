@@ -85,6 +85,11 @@ struct picture {
     bool moved;            /* ...and note that there was such */
     uint8_t *fetch_buf; /* picture_prefetch()'s */
     struct nf_error failure; /* of the image, met where damage was looked for as well */
+    bool still; /* nothing is staged, settled or written now, so that... */
+    struct picture_found { /* ...what was found may be found again: by side, by block */
+        uint64_t block;
+        const uint8_t *data; /* null: nothing yet */
+    } found[2][64];
 };
 
 int picture_init(struct picture *p, const struct fs_context *ctx, uint32_t block_size,
@@ -98,6 +103,11 @@ void picture_remap(struct picture *p);
  * if it is outside the file system or cannot be read. */
 const uint8_t *picture_block(struct picture *p, enum view view, uint64_t block,
                              struct nf_error *err);
+
+/* From here on, until it ends, nobody changes what picture_block() says: an inode of
+ * a step is some ten blocks, and its neighbour's are the same ones. */
+void picture_stand_still(struct picture *p);
+void picture_move_on(struct picture *p);
 
 /* Home alone, without overlay. */
 const uint8_t *picture_home(struct picture *p, uint64_t block, struct nf_error *err);

@@ -12,18 +12,37 @@
 
 static struct step_inode *touch(struct step *step, uint32_t ino, struct nf_error *err)
 {
-    struct step_inode *si = u64map_get(&step->touched, ino);
+    struct step_page *page = u64map_get(&step->pages, ino / STEP_PAGE);
+    struct step_inode *si = page ? page->at[ino % STEP_PAGE] : NULL;
 
     if (si)
         return si;
-    si = calloc(1, sizeof(*si));
-    if (!si || u64map_put(&step->touched, ino, si) < 0) {
-        free(si);
-        nf_fail(err, NF_ENOMEM, "step: out of memory");
-        return NULL;
+    if (!page) {
+        page = nf_arena_alloc(&step->arena, sizeof(*page));
+        if (!page || u64map_put(&step->pages, ino / STEP_PAGE, page) < 0)
+            goto nomem;
+        memset(page, 0, sizeof(*page));
     }
+    if (step->n == step->cap) {
+        size_t cap = step->cap ? step->cap * 2 : 64;
+        struct step_inode **bigger = reallocarray(step->order, cap, sizeof(*bigger));
+
+        if (!bigger)
+            goto nomem;
+        step->order = bigger;
+        step->cap = cap;
+    }
+    si = nf_arena_alloc(&step->arena, sizeof(*si));
+    if (!si)
+        goto nomem;
+    memset(si, 0, sizeof(*si));
     si->ino = ino;
+    page->at[ino % STEP_PAGE] = si;
+    step->order[step->n++] = si;
     return si;
+nomem:
+    nf_fail(err, NF_ENOMEM, "step: out of memory");
+    return NULL;
 }
 
 /* The others (the journal, the resize inode...) never get or lose a block while
@@ -283,15 +302,13 @@ static int load_difference(struct ext4_fs *fs, struct step_inode *si, struct nf_
 
 static int load(struct ext4_fs *fs, struct step *step, struct nf_error *err)
 {
-    size_t pos = 0;
-    void *v;
+    bool sorted = true;
 
-    step->order = calloc(step->touched.used + 1, sizeof(*step->order));
-    if (!step->order)
-        return nf_fail(err, NF_ENOMEM, "step: out of memory");
-    while (u64map_next(&step->touched, &pos, NULL, &v))
-        step->order[step->n++] = v;
-    qsort(step->order, step->n, sizeof(*step->order), by_ino);
+    /* A table's blocks come in their order: most often there is nothing to do. */
+    for (size_t i = 1; sorted && i < step->n; i++)
+        sorted = step->order[i - 1]->ino < step->order[i]->ino;
+    if (!sorted)
+        qsort(step->order, step->n, sizeof(*step->order), by_ino);
     fs->pace.looked += step->n;
 
     for (size_t i = 0; i < step->n; i++) {
@@ -389,19 +406,21 @@ static int emit_inodes(struct ext4_fs *fs, struct step *step, struct nf_error *e
 
 void step_release(struct step *step)
 {
-    size_t pos = 0;
-    void *v;
+    for (size_t i = 0; i < step->n; i++) {
+        struct step_inode *si = step->order[i];
 
-    while (u64map_next(&step->touched, &pos, NULL, &v)) {
-        struct step_inode *si = v;
-
-        block_map_release(&si->old_map);
-        block_map_release(&si->new_map);
-        moves_release(&si->moves);
+        if (si->maps_read) {
+            block_map_release(&si->old_map);
+            block_map_release(&si->new_map);
+        }
+        if (si->moves) {
+            moves_release(si->moves);
+            free(si->moves);
+        }
         free(si->dirty);
-        free(si);
     }
-    u64map_release(&step->touched);
+    u64map_release(&step->pages);
+    nf_arena_release(&step->arena);
     free(step->order);
     free(step->blocks);
 }
@@ -411,7 +430,8 @@ int step_begin(struct ext4_fs *fs, struct step *step, struct nf_error *err)
     int ret;
 
     memset(step, 0, sizeof(*step));
-    u64map_init(&step->touched);
+    u64map_init(&step->pages);
+    nf_arena_init(&step->arena, SIZE_MAX);
     ret = gather(fs, step, err);
     return ret < 0 || fs->gone ? ret : load(fs, step, err);
 }
@@ -425,6 +445,7 @@ int step_run(struct ext4_fs *fs, bool commit, struct nf_error *err)
 
     fs->index = 0;
     ret = ext4_super_step(fs, &grown, err);
+    picture_stand_still(&fs->pic);
     if (ret == 0 && !fs->gone)
         ret = step_begin(fs, &step, err);
     if (fs->gone)
@@ -458,6 +479,7 @@ int step_run(struct ext4_fs *fs, bool commit, struct nf_error *err)
         fs->ctx.emitter->status.steps++;
         ret = ext4_emit(fs, &ev, err);
     }
+    picture_move_on(&fs->pic);
     if (ret == 0)
         ret = picture_settle(&fs->pic, err);
     if (ret == 0) {
@@ -467,6 +489,7 @@ int step_run(struct ext4_fs *fs, bool commit, struct nf_error *err)
     if (ret == 0 && grown)
         ret = ext4_emit_fs(fs, NF_FS_GROWN, NULL, err);
 out:
+    picture_move_on(&fs->pic);
     fs->groups_before = fs->groups;
     links_free(links);
     step_release(&step);

@@ -18,6 +18,7 @@
 #include "bdi/ext4/inode.h"
 #include "bdi/ext4/moves.h"
 #include "bdi/ext4/paths.h"
+#include "common/arena.h"
 
 struct step_inode {
     uint32_t ino;
@@ -33,13 +34,22 @@ struct step_inode {
     bool maps_read, map_differs;
     struct ext4_inode old, new;
     struct block_map old_map, new_map; /* of the same object what differs; else whole */
-    struct moves moves; /* content.c: what was told as moved, not as written */
+    struct moves *moves; /* content.c, owned: what was told as moved, not as written */
+    struct node *node[2]; /* links.c: what happens to the names of either object */
+};
+
+/* Inodes that are touched together are neighbours. */
+#define STEP_PAGE 32u
+
+struct step_page {
+    struct step_inode *at[STEP_PAGE];
 };
 
 struct step {
-    struct u64map touched; /* ino -> struct step_inode, owned */
-    struct step_inode **order; /* the same, by inode number */
-    size_t n;
+    struct step_inode **order; /* the inodes, by number */
+    size_t n, cap;
+    struct u64map pages; /* number / STEP_PAGE -> struct step_page: see step_inode_of() */
+    struct nf_arena arena; /* where all of them are */
     size_t replaced; /* of them: see step_replaced() */
     const struct staged **blocks; /* staged, by block number */
     size_t nblocks;
@@ -53,6 +63,14 @@ int step_run(struct ext4_fs *fs, bool commit, struct nf_error *err);
 static inline uint64_t step_new_key(const struct step_inode *si)
 {
     return si->same ? si->ino : si->ino | OBJECT_NEW;
+}
+
+/* Null: not touched. */
+static inline struct step_inode *step_inode_of(const struct step *step, uint64_t ino)
+{
+    const struct step_page *page = u64map_get(&step->pages, ino / STEP_PAGE);
+
+    return page ? page->at[ino % STEP_PAGE] : NULL;
 }
 
 /* Is there one object on the old side and another on the new under this number? */

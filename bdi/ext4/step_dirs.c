@@ -83,7 +83,7 @@ static int see_inline(struct ext4_fs *fs, struct links *links, bool new_side,
  * step and another after it? */
 static bool replaced(const struct step *step, uint32_t ino)
 {
-    const struct step_inode *si = step->replaced ? u64map_get(&step->touched, ino) : NULL;
+    const struct step_inode *si = step->replaced ? step_inode_of(step, ino) : NULL;
 
     return si && step_replaced(si);
 }
@@ -221,7 +221,7 @@ static int see_names_kept(struct ext4_fs *fs, struct links *links, const struct 
 static int see_virtual(struct ext4_fs *fs, struct step *step, struct links *links,
                        const struct staged *s, struct nf_error *err)
 {
-    const struct step_inode *si = u64map_get(&step->touched, fastcommit_directory(fs, s->fsblock));
+    const struct step_inode *si = step_inode_of(step, fastcommit_directory(fs, s->fsblock));
     struct shown_form form;
     int ret = 0;
 
@@ -256,7 +256,7 @@ int step_see_dirs(struct ext4_fs *fs, struct step *step, struct links *links,
         }
         if (!ownermap_get(&fs->owners, step->blocks[i]->fsblock, &owner) || owner.kind != OWN_DIR)
             continue;
-        si = u64map_get(&step->touched, owner.owner);
+        si = step_inode_of(step, owner.owner);
         if (!si || !si->same || si->reformed || !ext4_is_dir(&si->new) ||
             !step_stayed(si, owner.logical, step->blocks[i]->fsblock))
             continue;

@@ -58,6 +58,22 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct xattr *)a)->name, ((const struct xattr *)b)->name);
 }
 
+/* Most inodes have none, which takes no library to see. Anything odd does. */
+static bool has_none(const struct ext4_fs *fs, const struct ext4_inode *inode)
+{
+    uint32_t extra, at;
+
+    if (inode->file_acl)
+        return false;
+    if (fs->inode_size <= 128)
+        return true;
+    extra = nf_le16(inode->raw + 0x80);
+    at = 128 + extra;
+    if (extra < 4 || extra % 4 || at > fs->inode_size)
+        return false;
+    return at + 4 >= fs->inode_size || nf_le32(inode->raw + at) != EXT2_EXT_ATTR_MAGIC;
+}
+
 int xattrs_read(struct ext4_fs *fs, enum view view, uint32_t ino, const struct ext4_inode *inode,
                 struct xattrs *out, struct nf_error *err)
 {
@@ -67,7 +83,7 @@ int xattrs_read(struct ext4_fs *fs, enum view view, uint32_t ino, const struct e
     errcode_t rc;
 
     memset(out, 0, sizeof(*out));
-    if (!ext2fs_has_feature_xattr(fs->fs->super))
+    if (!ext2fs_has_feature_xattr(fs->fs->super) || has_none(fs, inode))
         return 0;
     copy = calloc(1, fs->inode_size < sizeof(struct ext2_inode_large)
                          ? sizeof(struct ext2_inode_large)
