@@ -14,9 +14,10 @@ int main(int argc, char **argv)
     struct options opt;
     enum options_result result;
 
-    /* A missing standard stream must not be replaced by a disk. */
+    /* A missing standard stream must not be replaced by a disk, nor by a place where
+     * events vanish: for input there is one to write to, and the reverse. */
     for (int fd = 0; fd <= 2; fd++) {
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0)
             return 1;
     }
     result = options_parse(argc, argv, &opt);

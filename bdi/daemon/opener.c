@@ -122,7 +122,8 @@ static int open_output(struct opener *o, struct nf_error *err)
             return nf_fail(err, NF_EINVAL,
                            "standard output is a terminal and frames are binary: use "
                            "--format json or --out");
-        return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+        fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+        return fd >= 0 ? fd : nf_fail(err, NF_EIO, "standard output: %s", strerror(errno));
     }
     fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (fd >= 0) {
