@@ -315,8 +315,11 @@ int ext4_crawl(struct ext4_fs *fs, struct nf_error *err)
 {
     int ret = ext4_own_groups(fs, 0, err);
 
+    if (!crawl_in_the_middle(fs))
+        block_maps_begin(fs);
     if (ret == 0)
         ret = crawl_each(fs, crawl_inode, err);
+    block_maps_end(fs);
     if (ret == 0 && crawl_in_the_middle(fs))
         ret = crawl_middle(fs, err);
     return ret;
@@ -408,7 +411,13 @@ static int snapshot_inode(struct ext4_fs *fs, uint32_t ino, struct nf_error *err
 
 int ext4_snapshot(struct ext4_fs *fs, struct nf_error *err)
 {
+    int ret;
+
     fs->txn = 0;
     fs->index = 0;
-    return crawl_each(fs, snapshot_inode, err);
+    if (!crawl_in_the_middle(fs))
+        block_maps_begin(fs);
+    ret = crawl_each(fs, snapshot_inode, err);
+    block_maps_end(fs);
+    return ret;
 }

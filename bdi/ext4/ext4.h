@@ -65,6 +65,9 @@ struct ext4_fs {
     bool quiet; /* emit nothing: attaching, reading what a snapshot will */
     struct unsettled *unsettled; /* unsettled.h; null: content is exact at each commit */
 
+    bool one_user;       /* extents.h: block_maps_begin() */
+    struct u64map node_users[2];
+
     bool in_place_news;  /* something was, that may let a step close */
     bool resumed;        /* being read from the shadow: what was told stays */
     bool clean;          /* no journal, and not mounted for writing */

@@ -24,8 +24,34 @@ static int damaged(struct block_map *m)
     return 1;
 }
 
+void block_maps_begin(struct ext4_fs *fs)
+{
+    fs->one_user = true;
+}
+
+void block_maps_end(struct ext4_fs *fs)
+{
+    fs->one_user = false;
+    for (int view = 0; view < 2; view++)
+        u64map_release(&fs->node_users[view]);
+}
+
+/* A map of which nothing is known yet. */
+static void begin(struct ext4_fs *fs, enum view view, uint32_t ino, struct block_map *m)
+{
+    memset(m, 0, sizeof(*m));
+    m->ino = ino;
+    m->users = fs->one_user ? &fs->node_users[view] : NULL;
+}
+
 int map_add_node(struct block_map *m, uint64_t pblk, uint32_t lblk)
 {
+    uintptr_t user = m->users ? (uintptr_t)u64map_get(m->users, pblk) : 0;
+
+    if (user && user != m->ino)
+        return damaged(m);
+    if (m->users && !user && u64map_put(m->users, pblk, (void *)(uintptr_t)m->ino) < 0)
+        return NF_ENOMEM;
     /* A map that leads back to a node that it passed could be made to look
      * endless with a few blocks. */
     if (u64map_get(&m->seen, pblk))
@@ -110,6 +136,7 @@ static int done(struct ext4_fs *fs, uint32_t ino, struct block_map *m, int ret,
                 struct nf_error *err)
 {
     u64map_release(&m->seen);
+    m->users = NULL;
     if (m->damaged)
         ext4_oddity(fs);
     return ret < 0 ? nf_fail(err, ret, "block map of inode %u: out of memory", ino) : 0;
@@ -121,7 +148,7 @@ int block_map_read(struct ext4_fs *fs, enum view view, uint32_t ino,
     const struct fast_side *fast = fastcommit_inode(fs, view, ino);
     int ret;
 
-    memset(out, 0, sizeof(*out));
+    begin(fs, view, ino, out);
     if (fast)
         ret = block_map_copy(&fast->map, out);
     else if (inode->raw_flags & EXT4_EXTENTS_FL)
@@ -137,8 +164,8 @@ int block_map_diff(struct ext4_fs *fs, uint32_t ino, const struct ext4_inode *ol
 {
     int ret;
 
-    memset(old_out, 0, sizeof(*old_out));
-    memset(new_out, 0, sizeof(*new_out));
+    begin(fs, VIEW_OLD, ino, old_out);
+    begin(fs, VIEW_NEW, ino, new_out);
     if (((old->raw_flags ^ new->raw_flags) & EXT4_EXTENTS_FL) ||
         fastcommit_inode(fs, VIEW_OLD, ino) || fastcommit_inode(fs, VIEW_NEW, ino)) {
         /* Nothing in common, or lists. */

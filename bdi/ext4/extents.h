@@ -43,8 +43,18 @@ struct block_map {
     size_t nnodes, nodes_cap;
     uint64_t blocks;    /* in all extents; at most those of the file system */
     struct u64map seen; /* private: the nodes, while reading */
+    struct u64map *users; /* private: null, or those of all maps that are read */
+    uint32_t ino;
     bool damaged; /* cut short where it stopped making sense */
 };
+
+/*
+ * Between these two the maps of many inodes are read, of a picture that fits
+ * together: a node that another inode's map (in the same view) went through is
+ * damage. Else a few nodes, shared by a million inodes, would be read as often.
+ */
+void block_maps_begin(struct ext4_fs *fs);
+void block_maps_end(struct ext4_fs *fs);
 
 /*
  * Read the map of @inode in @view (what fast commits say of it included). Damage is not an error: the map then ends

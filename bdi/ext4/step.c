@@ -446,8 +446,12 @@ int step_run(struct ext4_fs *fs, bool commit, struct nf_error *err)
     fs->index = 0;
     ret = ext4_super_step(fs, &grown, err);
     picture_stand_still(&fs->pic);
+    /* What was written in place can be half of something. */
+    if (commit)
+        block_maps_begin(fs);
     if (ret == 0 && !fs->gone)
         ret = step_begin(fs, &step, err);
+    block_maps_end(fs);
     if (fs->gone)
         goto out;
     if (ret < 0)

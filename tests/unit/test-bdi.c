@@ -21,6 +21,8 @@
 
 #define MIB (1u << 20)
 #define BLOCK 1024u
+#define IND_AT (40 + 12 * 4) /* in an inode: its indirect block */
+#define INDIRECT 86u          /* blocks beneath that, of a file of 100000 bytes */
 
 struct seen {
     enum nf_kind kind;
@@ -481,19 +483,25 @@ static void test_refused(void **state)
 }
 
 /* Metadata changed in place becomes a step at the next barrier. */
+/* Where the root's inode is the second: a directory with three links. */
+static uint64_t inode_table(const struct test *t)
+{
+    for (uint64_t at = BLOCK; at < t->img.size; at += BLOCK) {
+        if (nf_le16(t->disk + at + 256) == 040755 && nf_le16(t->disk + at + 256 + 26) == 3)
+            return at;
+    }
+    fail_msg("no inode table");
+    return 0;
+}
+
 static void test_in_place(void **state)
 {
     struct test *t = *state;
     uint8_t block[BLOCK];
-    uint64_t table = 0;
+    uint64_t table;
 
     follow(t);
-    /* The root's inode: the second of the table, a directory with three links. */
-    for (uint64_t at = BLOCK; at < t->img.size && !table; at += BLOCK) {
-        if (nf_le16(t->disk + at + 256) == 040755 && nf_le16(t->disk + at + 256 + 26) == 3)
-            table = at;
-    }
-    assert_int_not_equal(table, 0);
+    table = inode_table(t);
     memcpy(block, t->disk + table, BLOCK);
     nf_put_le16(block + 256, 040700);
     assert_int_equal(record(t, NF_REC_WRITE, 0, table, BLOCK, block), 0);
@@ -706,6 +714,36 @@ static void test_much_waits(void **state)
     assert_int_equal(t->n, 0);
 }
 
+/* Two files whose maps go through one node: it is the first one's. Were it read for
+ * each, a few blocks and a table of inodes could make any amount of work. */
+static void test_shared_node(void **state)
+{
+    struct test *t = *state;
+    struct nf_error err = {0};
+    uint64_t table;
+    uint8_t *node;
+
+    run(t, "mke2fs -q -F -t ext4 -b 1024 -J size=1 -O ^metadata_csum,^extent,^64bit %1$s 8M && "
+           "head -c 100000 /dev/zero | tr '\\0' a > %1$s.a && "
+           "debugfs -w -R 'write %1$s.a one' %1$s > /dev/null 2>&1 && "
+           "debugfs -w -R 'write %1$s.a two' %1$s > /dev/null 2>&1; rm %1$s.a");
+    load(t, 8 * MIB);
+    table = inode_table(t);
+    memcpy(t->disk + table + 12 * 256 + IND_AT, t->disk + table + 11 * 256 + IND_AT, 4);
+    /* No two blocks in a row. */
+    node = t->disk + (uint64_t)nf_le32(t->disk + table + 11 * 256 + IND_AT) * BLOCK;
+    for (uint32_t i = 0; i < INDIRECT / 2; i++) {
+        uint8_t *a = node + 4 * i, *b = node + 4 * (INDIRECT - 1 - i);
+        uint32_t was = nf_le32(a);
+
+        nf_put_le32(a, nf_le32(b));
+        nf_put_le32(b, was);
+    }
+    assert_int_equal(attach(t, &err), 0);
+    /* Each reading of its map, and not each block in it. */
+    assert_in_range(bdi_get_status(t->bdi)->oddities, 1, 4);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -720,7 +758,7 @@ int main(void)
         TEST(test_gap),            TEST(test_overwrite),       TEST(test_unaligned),
         TEST(test_ambiguous),      TEST(test_beyond),          TEST(test_no_data),
         TEST(test_refused),        TEST(test_in_place),        TEST(test_gone),
-        TEST(test_rehashed),       TEST(test_no_journal),      TEST(test_no_journal_forced),
+        TEST(test_shared_node),    TEST(test_rehashed),       TEST(test_no_journal),      TEST(test_no_journal_forced),
         TEST(test_much_waits),
     };
 
