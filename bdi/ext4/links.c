@@ -176,57 +176,69 @@ static void renamed(struct links *l, const struct node *n)
         paths_cache_moved(&l->cache);
 }
 
-int links_add_name(struct links *l, struct node *n, uint64_t dir, struct nf_bytes name)
+void links_drop_name(struct links *l, struct slot *s)
 {
-    renamed(l, n);
-    if (n->nnames == n->cap) {
-        size_t cap = n->cap ? n->cap * 2 : 1;
-        struct place *bigger = nf_arena_alloc(&l->arena, cap * sizeof(*bigger));
+    struct node *n = s->holder;
 
-        if (!bigger)
-            return NF_ENOMEM;
-        if (n->nnames)
-            memcpy(bigger, n->names, n->nnames * sizeof(*bigger));
-        n->names = bigger;
-        n->cap = cap;
-    }
-    n->names[n->nnames++] = (struct place){dir, name};
-    return 0;
+    if (!n)
+        return;
+    renamed(l, n);
+    *(s->prev_name ? &s->prev_name->next_name : &n->first_name) = s->next_name;
+    *(s->next_name ? &s->next_name->prev_name : &n->last_name) = s->prev_name;
+    n->nnames--;
+    s->holder = NULL;
+    s->prev_name = s->next_name = NULL;
 }
 
-void links_drop_name(struct links *l, struct node *n, const struct slot *s)
+void links_add_name(struct links *l, struct node *n, struct slot *s)
 {
+    /* Where damage made two hold it, it is the last one's. */
+    links_drop_name(l, s);
     renamed(l, n);
-    for (size_t i = 0; i < n->nnames; i++) {
-        if (n->names[i].dir == s->dir && nf_bytes_equal(n->names[i].name, s->name)) {
-            memmove(&n->names[i], &n->names[i + 1], (n->nnames - i - 1) * sizeof(*n->names));
-            n->nnames--;
-            return;
-        }
-    }
+    s->holder = n;
+    s->prev_name = n->last_name;
+    *(n->last_name ? &n->last_name->next_name : &n->first_name) = s;
+    n->last_name = s;
+    n->nnames++;
 }
 
-void links_replace_name(struct links *l, struct node *n, const struct slot *from,
-                        const struct slot *to)
+void links_replace_name(struct links *l, struct slot *from, struct slot *to)
 {
+    struct node *n = from->holder;
+
+    links_drop_name(l, to);
+    if (!n)
+        return;
     renamed(l, n);
-    for (size_t i = 0; i < n->nnames; i++) {
-        if (n->names[i].dir == from->dir && nf_bytes_equal(n->names[i].name, from->name)) {
-            n->names[i] = (struct place){to->dir, to->name};
-            return;
-        }
-    }
+    to->holder = n;
+    to->prev_name = from->prev_name;
+    to->next_name = from->next_name;
+    *(to->prev_name ? &to->prev_name->next_name : &n->first_name) = to;
+    *(to->next_name ? &to->next_name->prev_name : &n->last_name) = to;
+    from->holder = NULL;
+    from->prev_name = from->next_name = NULL;
 }
 
-bool links_current(const struct links *l, uint64_t key, size_t i, uint64_t *dir,
-                   struct nf_bytes *name)
+void links_swap_names(struct links *l, struct slot *a, struct slot *b)
 {
-    const struct node *n = links_find(l, key);
+    struct slot between = {0};
 
-    if (!n || i >= n->nnames)
+    links_replace_name(l, a, &between);
+    links_replace_name(l, b, a);
+    links_replace_name(l, &between, b);
+}
+
+bool links_next_name(const struct links *l, uint64_t key, const struct slot **at, uint64_t *dir,
+                     struct nf_bytes *name)
+{
+    const struct node *n = *at ? NULL : links_find(l, key);
+    const struct slot *s = *at ? (*at)->next_name : n ? n->first_name : NULL;
+
+    if (!s)
         return false;
-    *dir = n->names[i].dir;
-    *name = n->names[i].name;
+    *at = s;
+    *dir = s->dir;
+    *name = s->name;
     return true;
 }
 
@@ -356,8 +368,9 @@ int links_pair(struct links *l, struct nf_error *err)
         if (!s->has_old)
             continue;
         n = links_node(l, s->old_ref.ino);
-        if (!n || links_add_name(l, n, s->dir, s->name) < 0)
+        if (!n)
             goto nomem;
+        links_add_name(l, n, s);
         names_remove(&fs->names, &s->old_ref);
         s->leaving = op_new(l, OP_REMOVE, n, s, NULL);
         if (!s->leaving)

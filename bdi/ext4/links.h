@@ -21,6 +21,7 @@
 #include "bdi/ext4/step.h"
 
 struct links;
+struct slot;
 
 struct links *links_new(struct ext4_fs *fs, struct step *step);
 void links_free(struct links *l);
@@ -43,10 +44,10 @@ int links_emit(struct links *l, struct nf_error *err);
 /* Put the added names into the index. */
 int links_finish(struct links *l, struct nf_error *err);
 
-/* The @i-th name that object @key has at this moment through this step's
- * operations (its other names are in the index). */
-bool links_current(const struct links *l, uint64_t key, size_t i, uint64_t *dir,
-                   struct nf_bytes *name);
+/* The names that object @key has at this moment through this step's operations
+ * (its others are in the index): from *@at null on, one after another. */
+bool links_next_name(const struct links *l, uint64_t key, const struct slot **at, uint64_t *dir,
+                     struct nf_bytes *name);
 
 /* Are the names in directory object @key, of this step, ciphertext? False if the
  * step does not touch it. */

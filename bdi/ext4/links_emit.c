@@ -98,14 +98,12 @@ int links_emit_add(struct links *l, struct link_op *op, struct nf_error *err)
         return 0;
     }
     if (!n->exists) {
-        if (links_add_name(l, n, op->dst->dir, op->dst->name) < 0)
-            return nf_fail(err, NF_ENOMEM, "out of memory");
+        links_add_name(l, n, op->dst);
         return emit_create(l, n, inode, &ev, err);
     }
     ev.kind = NF_LINK;
     paths_add_object(l->fs, &l->paths, n->key);
-    if (links_add_name(l, n, op->dst->dir, op->dst->name) < 0)
-        return nf_fail(err, NF_ENOMEM, "out of memory");
+    links_add_name(l, n, op->dst);
     return send(l, &ev, err);
 }
 
@@ -120,7 +118,7 @@ int links_emit_remove(struct links *l, struct link_op *op, struct nf_error *err)
     paths_clear(&l->paths);
     if (!paths_add_entry(l->fs, &l->paths, op->src->dir, op->src->name) && !l->paths.truncated)
         ext4_oddity(l->fs);
-    links_drop_name(l, n, op->src);
+    links_drop_name(l, op->src);
     op->src->leaving = NULL;
     if (!l->paths.n)
         return 0;
@@ -160,7 +158,7 @@ int links_emit_move(struct links *l, struct link_op *op, struct nf_error *err)
         ev.rename.other_generation = ev.generation;
         if (inode)
             ev.rename.other = inode->attr;
-        links_drop_name(l, victim->obj, op->dst);
+        links_drop_name(l, op->dst);
         ev.rename.other_last = names_left(l, victim->obj) == 0;
         victim->state = OP_DONE;
     }
@@ -169,7 +167,7 @@ int links_emit_move(struct links *l, struct link_op *op, struct nf_error *err)
     ok = two_paths(l, op->src, op->dst, &ev);
     op->dst->leaving = NULL;
     op->src->leaving = NULL;
-    links_replace_name(l, op->obj, op->src, op->dst);
+    links_replace_name(l, op->src, op->dst);
     return ok ? send(l, &ev, err) : 0;
 }
 
@@ -191,8 +189,7 @@ int links_emit_exchange(struct links *l, struct link_op *op, struct link_op *oth
     fill_object(l, op->obj, &ev, &inode, &scratch);
     ev.kind = NF_EXCHANGE;
     ok = two_paths(l, a, b, &ev);
-    links_replace_name(l, op->obj, a, b);
-    links_replace_name(l, other->obj, b, a);
+    links_swap_names(l, a, b);
     b->leaving = NULL;
     other->src = a;
     a->leaving = other;
@@ -221,7 +218,7 @@ int links_emit_detour(struct links *l, struct link_op *op, struct nf_error *err)
     op->detoured = true;
     fill_object(l, op->obj, &ev, &inode, &scratch);
     ok = two_paths(l, op->src, temp, &ev);
-    links_replace_name(l, op->obj, op->src, temp);
+    links_replace_name(l, op->src, temp);
     op->src->leaving = NULL;
     op->src = temp;
     temp->leaving = op;

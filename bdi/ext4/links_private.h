@@ -23,6 +23,8 @@ struct slot {
     bool dangling; /* names nothing, but may again, when its inode is repaired */
     struct name_ref old_ref, new_ref;
     struct link_op *leaving; /* not done yet: the place is still taken */
+    struct node *holder;     /* whose name this is now, of those in the step; or null */
+    struct slot *prev_name, *next_name; /* the holder's others */
     struct slot *next;       /* hash chain */
     uint8_t copy[];          /* of the name, where nothing else holds it */
 };
@@ -37,18 +39,13 @@ struct link_op {
     struct link_op *next_of_obj; /* others of the same object */
 };
 
-struct place {
-    uint64_t dir;
-    struct nf_bytes name;
-};
-
 /* An object whose names change. */
 struct node {
     uint64_t key;
     struct step_inode *si; /* null: its inode is not part of the step */
     bool exists;           /* for new objects: CREATE went out */
-    struct place *names;   /* now, of those that this step touches */
-    size_t nnames, cap;
+    struct slot *first_name, *last_name; /* now, of those that this step touches */
+    size_t nnames;
     struct link_op *ops;
     struct link_op *sources;  /* of these, where names that go begin; null: none */
     struct link_op *children; /* ops that take names out of this directory, without
@@ -64,7 +61,7 @@ struct links {
     size_t nbuckets;
     struct siphash_key hash_key; /* names are the guest's choice */
     struct u64map nodes; /* key -> struct node, of inodes that are not in the step */
-    struct nf_arena arena; /* slots, nodes, their names, ops */
+    struct nf_arena arena; /* slots, nodes, ops */
     struct link_op **ops;
     size_t nops, ops_cap;
     struct link_op **stack;
@@ -78,10 +75,13 @@ struct links {
 struct slot *links_slot(struct links *l, uint64_t dir, struct nf_bytes name, bool copy);
 struct node *links_node(struct links *l, uint64_t key); /* made if there is none */
 struct node *links_find(const struct links *l, uint64_t key);
-int links_add_name(struct links *l, struct node *n, uint64_t dir, struct nf_bytes name);
-void links_drop_name(struct links *l, struct node *n, const struct slot *s);
-void links_replace_name(struct links *l, struct node *n, const struct slot *from,
-                        const struct slot *to);
+/* Who holds a name. One file may have a million, and a step take them all: each
+ * of these takes the same time, however many. */
+void links_add_name(struct links *l, struct node *n, struct slot *s);
+void links_drop_name(struct links *l, struct slot *s);
+/* @to takes @from's turn. */
+void links_replace_name(struct links *l, struct slot *from, struct slot *to);
+void links_swap_names(struct links *l, struct slot *a, struct slot *b);
 
 /* links_order.c: is it one, as far as its names go? */
 bool links_is_dir(struct links *l, const struct node *n);

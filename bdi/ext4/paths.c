@@ -10,6 +10,7 @@
 
 /* A guest's own limit on a path is 4096; deeper trees exist, loops do not end. */
 #define MAX_DEPTH 8192
+#define FAILED_MAX 64 /* names of one object that lead nowhere: then no more are tried */
 
 void paths_clear(struct paths *p)
 {
@@ -78,10 +79,11 @@ bool paths_ref_name(struct ext4_fs *fs, const struct name_ref *ref, uint8_t buf[
 bool paths_parent(struct ext4_fs *fs, uint64_t key, uint64_t *parent, uint8_t buf[SHOWN_NAME_MAX],
                   struct nf_bytes *name)
 {
+    const struct slot *first = NULL;
     struct name_ref ref;
     size_t cursor = 0;
 
-    if (fs->links && links_current(fs->links, key, 0, parent, name))
+    if (fs->links && links_next_name(fs->links, key, &first, parent, name))
         return true;
     if (key & OBJECT_NEW)
         return false;
@@ -345,6 +347,8 @@ void paths_add_object(struct ext4_fs *fs, struct paths *p, uint64_t key)
 {
     struct name_ref refs[EXT4_MAX_PATHS];
     size_t first = p->n, kept;
+    const struct slot *at = NULL;
+    int failed = 0;
     uint8_t buf[SHOWN_NAME_MAX];
     uint64_t dir;
     struct nf_bytes name;
@@ -358,8 +362,10 @@ void paths_add_object(struct ext4_fs *fs, struct paths *p, uint64_t key)
         return;
     }
     /* Not all of 65000 names each time one of them goes: a full list is full. */
-    for (size_t i = 0; !p->more && fs->links && links_current(fs->links, key, i, &dir, &name); i++)
-        paths_add_entry(fs, p, dir, name);
+    while (!p->more && fs->links && links_next_name(fs->links, key, &at, &dir, &name)) {
+        if (!paths_add_entry(fs, p, dir, name) && ++failed == FAILED_MAX)
+            p->more = true;
+    }
     if (!p->more && !(key & OBJECT_NEW)) {
         size_t n = first_refs(fs, (uint32_t)key, refs, EXT4_MAX_PATHS, &p->more);
 
