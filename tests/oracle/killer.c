@@ -83,7 +83,70 @@ static int take_early(struct killer *k, struct nf_error *err)
         rec.data = copy;
     }
     k->again[k->n++] = rec;
+    if (k->ahead) {
+        rc = k->early(k->options.opaque, &rec, err);
+        if (rc < 0)
+            return rc;
+    }
     return 1;
+}
+
+/* As the daemon's image_settled.c has it for a tap. */
+static bool touches(const struct nf_record *rec, uint64_t offset, uint64_t len)
+{
+    switch (rec->type) {
+    case NF_REC_WRITE:
+    case NF_REC_ZERO:
+    case NF_REC_DISCARD:
+    case NF_REC_READBACK:
+        if (rec->offset >= offset)
+            return rec->length > 0 && rec->offset - offset < len;
+        return offset - rec->offset < rec->length;
+    case NF_REC_FLUSH:
+    case NF_REC_CLOSE:
+        return false;
+    default:
+        return true;
+    }
+}
+
+bool killer_ahead(const struct killer *k, uint64_t offset, uint64_t len)
+{
+    for (size_t i = k->position; i < k->n; i++)
+        if (touches(&k->again[i], offset, len))
+            return true;
+    return false;
+}
+
+uint64_t killer_image(const struct killer *k)
+{
+    return k->taken + (k->n - k->first);
+}
+
+/* The disk goes on, now far and now not at all, while the engine has stopped. */
+static int run_ahead(struct killer *k, struct nf_error *err)
+{
+    uint64_t more = k->n == k->first ? 1 + next_random(k) % k->ahead : 0;
+    int rc = 1;
+
+    while (rc == 1 && k->n - k->first < more)
+        rc = take_early(k, err);
+    return rc < 0 ? rc : 0;
+}
+
+/* Those that were passed on are gone, but for the last one, which is lent out. */
+static void forget_taken(struct killer *k)
+{
+    size_t gone = k->first > 1 ? k->first - 1 : 0;
+
+    if (gone < k->n - gone) /* not a few at a time */
+        return;
+    for (size_t i = 0; i < gone; i++)
+        free((void *)(uintptr_t)k->again[i].data);
+    memmove(k->again, k->again + gone, (k->n - gone) * sizeof(*k->again));
+    k->first -= gone;
+    k->n -= gone;
+    k->position -= gone;
 }
 
 static int kill_and_resume(struct killer *k, struct bdi **bdi, struct nf_error *err)
@@ -102,8 +165,10 @@ static int kill_and_resume(struct killer *k, struct bdi **bdi, struct nf_error *
     for (size_t at = k->first; rc == 0 && more > 0; at++, more--) {
         if (at == k->n && (rc = take_early(k, err)) != 1)
             break;
+        k->position = at + 1;
         rc = bdi_record(*bdi, &k->again[at], err);
     }
+    k->position = k->first;
     k->deaf = false;
     if (rc < 0)
         goto out;
@@ -124,17 +189,20 @@ int killer_next(struct killer *k, struct nf_trace_reader *reader, struct bdi **b
     int rc = 0;
 
     k->reader = reader;
-    if (k->every && bdi && k->taken > 0 && k->taken % k->every == 0)
+    forget_taken(k);
+    if (k->ahead && bdi)
+        rc = run_ahead(k, err);
+    if (rc == 0 && k->every && bdi && k->taken > 0 && k->taken % k->every == 0)
         rc = kill_and_resume(k, bdi, err);
     if (rc < 0)
         return rc;
     k->taken++;
-    if (k->first == k->n)
-        return nf_trace_next(k->reader, rec, err);
-    if (k->first > 0) /* The one before was lent out until now. */
-        free((void *)(uintptr_t)k->again[k->first - 1].data);
+    if (k->first == k->n) {
+        rc = take_early(k, err);
+        if (rc != 1)
+            return rc;
+    }
     *rec = k->again[k->first++];
-    if (k->first > 1)
-        k->again[k->first - 2].data = NULL;
+    k->position = k->first;
     return 1;
 }

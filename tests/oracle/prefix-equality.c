@@ -53,7 +53,7 @@ struct found {
 
 struct totals {
     uint64_t commits, compared, paths, bytes, kills, marks, waited;
-    uint64_t fast[REPLICA_FATES], fast_all, damaged, acls;
+    uint64_t fast[REPLICA_FATES], fast_all, damaged, acls, unsettled, unknown;
 };
 
 static int die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -251,6 +251,8 @@ static int pass(const struct options *o, const struct plan *p, struct found *f, 
     memcpy(t->fast, r.fast, sizeof(t->fast));
     t->damaged += r.damaged;
     t->acls += r.acls;
+    t->unsettled += r.unsettled;
+    t->unknown += r.unknown;
     nf_trace_close(reader);
     replica_close(&r, o->keep && !ro.count_only);
     return rc;
@@ -318,6 +320,12 @@ static void print_command(const struct options *o, const char *base, const char 
         printf(" --attach-at %" PRIu64, attach_at);
     if (o->replica.discard != REPLICA_DISCARD_ZERO)
         printf(" --discard %s", discard[o->replica.discard]);
+    if (o->replica.kill_every)
+        printf(" --kill-every %" PRIu64, o->replica.kill_every);
+    if (o->replica.ahead)
+        printf(" --ahead %" PRIu64, o->replica.ahead);
+    if (o->replica.kill_every || o->replica.ahead)
+        printf(" --seed %" PRIu64, o->seed);
     printf(" --from %" PRIu64 "\n", commit);
 }
 
@@ -510,7 +518,10 @@ static void usage(FILE *out)
         "  --sample N             at N commits drawn evenly, the last, and at the end\n"
         "  --kill-every N         kill the engine after so many records and resume it, again and\n"
         "                         again\n"
-        "  --seed N               for the drawing, and how far it gets before each kill (1)\n"
+        "  --ahead N              the image that the engine reads is ahead of the records that\n"
+        "                         it got, by up to N of them; what it says to have read\n"
+        "                         ahead is not compared before it has got those\n"
+        "  --seed N               for the drawing, and how far each of those gets (1)\n"
         "  --from K, --until K    only at commits in that range, counted from 1\n\n"
         "If there is a difference, the first one is looked for between the last commit\n"
         "that was equal and this one, and reported: where, what, the events of that\n"
@@ -543,6 +554,7 @@ static int parse(int argc, char **argv, struct options *o)
         { "every", required_argument, NULL, 'n' },
         { "sample", required_argument, NULL, 'S' },
         { "kill-every", required_argument, NULL, 'K' },
+        { "ahead", required_argument, NULL, 'A' },
         { "seed", required_argument, NULL, 'r' },
         { "from", required_argument, NULL, 'f' },
         { "until", required_argument, NULL, 'u' },
@@ -573,6 +585,7 @@ static int parse(int argc, char **argv, struct options *o)
         case 'n': o->every = strtoull(optarg, NULL, 0); break;
         case 'S': o->sample = strtoull(optarg, NULL, 0); break;
         case 'K': o->replica.kill_every = strtoull(optarg, NULL, 0); break;
+        case 'A': o->replica.ahead = strtoull(optarg, NULL, 0); break;
         case 'r': o->seed = strtoull(optarg, NULL, 0); break;
         case 'f': o->from = strtoull(optarg, NULL, 0); break;
         case 'u': o->until = strtoull(optarg, NULL, 0); break;
@@ -644,6 +657,10 @@ int main(int argc, char **argv)
                t.bytes);
         if (t.kills)
             printf(", %" PRIu64 " kills", t.kills);
+        if (t.unsettled)
+            printf(", %" PRIu64 " without content, which was ahead", t.unsettled);
+        if (t.unknown)
+            printf("; %" PRIu64 " not made, since metadata was ahead", t.unknown);
         if (t.fast_all)
             printf("; %" PRIu64 " fast commits: %" PRIu64 " compared, %" PRIu64 " refused by the "
                    "kernel's recovery, %" PRIu64 " valid only with the next, when the log began; "

@@ -24,9 +24,10 @@ static int disk_read(struct nf_image *img, uint64_t offset, void *buf, size_t le
                      struct nf_error *err)
 {
     struct replica *r = (struct replica *)((char *)img - offsetof(struct replica, image));
+    bool moved = r->ahead >= 0 && killer_ahead(&r->killer, offset, len);
 
     while (len > 0) {
-        ssize_t n = pread(r->disk, buf, len, (off_t)offset);
+        ssize_t n = pread(r->ahead >= 0 ? r->ahead : r->disk, buf, len, (off_t)offset);
 
         if (n <= 0)
             return nf_fail(err, NF_EIO, "read the disk at %" PRIu64 ": %s", offset,
@@ -35,7 +36,7 @@ static int disk_read(struct nf_image *img, uint64_t offset, void *buf, size_t le
         offset += (uint64_t)n;
         len -= (size_t)n;
     }
-    return 0;
+    return moved;
 }
 
 static void disk_free(struct nf_image *img)
@@ -43,7 +44,7 @@ static void disk_free(struct nf_image *img)
     (void)img;
 }
 
-static int fill(struct replica *r, const struct nf_record *rec, int byte)
+static int fill(int fd, const struct nf_record *rec, int byte)
 {
     static uint8_t buf[1 << 20];
     uint64_t done = 0;
@@ -52,14 +53,15 @@ static int fill(struct replica *r, const struct nf_record *rec, int byte)
     while (done < rec->length) {
         size_t n = rec->length - done < sizeof(buf) ? (size_t)(rec->length - done) : sizeof(buf);
 
-        if (pwrite(r->disk, buf, n, (off_t)(rec->offset + done)) != (ssize_t)n)
+        if (pwrite(fd, buf, n, (off_t)(rec->offset + done)) != (ssize_t)n)
             return -1;
         done += n;
     }
     return 0;
 }
 
-static int disk_apply(struct replica *r, const struct nf_record *rec, struct nf_error *err)
+static int disk_apply(struct replica *r, int fd, uint64_t size, const struct nf_record *rec,
+                      struct nf_error *err)
 {
     bool punch = rec->type == NF_REC_ZERO;
     int rc = 0;
@@ -67,27 +69,42 @@ static int disk_apply(struct replica *r, const struct nf_record *rec, struct nf_
     switch (rec->type) {
     case NF_REC_WRITE:
     case NF_REC_READBACK:
-        if (rec->offset > r->image.size || rec->length > r->image.size - rec->offset)
+        if (rec->offset > size || rec->length > size - rec->offset)
             return nf_fail(err, NF_EFORMAT, "record %" PRIu64 " is beyond the disk", rec->seq);
-        rc = pwrite(r->disk, rec->data, rec->length, (off_t)rec->offset) == (ssize_t)rec->length
+        rc = pwrite(fd, rec->data, rec->length, (off_t)rec->offset) == (ssize_t)rec->length
                  ? 0 : -1;
         break;
     case NF_REC_DISCARD:
         if (r->opt.discard == REPLICA_DISCARD_JUNK)
-            rc = fill(r, rec, 0xdd);
+            rc = fill(fd, rec, 0xdd);
         punch = r->opt.discard == REPLICA_DISCARD_ZERO;
         break;
     case NF_REC_RESIZE:
-        rc = ftruncate(r->disk, (off_t)rec->length);
-        r->image.size = rec->length;
+        rc = ftruncate(fd, (off_t)rec->length);
         break;
     default:
         break;
     }
     if (punch && rec->length > 0)
-        rc = fallocate(r->disk, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)rec->offset,
+        rc = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)rec->offset,
                        (off_t)rec->length);
     return rc < 0 ? nf_fail(err, NF_EIO, "record %" PRIu64 ": %s", rec->seq, strerror(errno)) : 0;
+}
+
+/* killer.early */
+static int apply_early(void *opaque, const struct nf_record *rec, struct nf_error *err)
+{
+    struct replica *r = opaque;
+    struct stat st;
+
+    if (r->ahead < 0)
+        return 0;
+    if (fstat(r->ahead, &st) < 0)
+        return nf_fail(err, NF_EIO, "%s", strerror(errno));
+    /* What the engine may still read stays. */
+    if (rec->type == NF_REC_RESIZE && rec->length < (uint64_t)st.st_size)
+        return 0;
+    return disk_apply(r, r->ahead, (uint64_t)st.st_size, rec, err);
 }
 
 /* --- events ------------------------------------------------------------------ */
@@ -140,6 +157,8 @@ static int on_event(void *opaque, const struct nf_event *ev, struct nf_error *er
         r->commits++;
         r->txn = ev->txn;
     }
+    if (ev->kind == NF_WRITE && (ev->flags & NF_EV_UNSETTLED))
+        r->settled_at = killer_image(&r->killer);
     if (r->opt.count_only)
         return 0;
     if (ev->kind != NF_ENTRY && r->recent_events++ < REPLICA_RECENT)
@@ -165,6 +184,7 @@ int64_t replica_compare(struct replica *r, FILE *report, struct nf_error *err)
     struct tree_compare_options opt = {
         .report = report, .max = 20, .names = { "image", "mirror" },
         .recovered = r->cp.replayed ? &r->cp.since : NULL,
+        .no_content = r->killer.taken < r->settled_at,
     };
     struct tree_compare_result res;
     int rc = nf_apply_settle(r->apply, err);
@@ -173,6 +193,7 @@ int64_t replica_compare(struct replica *r, FILE *report, struct nf_error *err)
         rc = tree_compare(r->cp.root, r->tree, &opt, &res, err);
     if (rc < 0)
         return rc;
+    r->unsettled += opt.no_content;
     r->paths += res.paths;
     r->bytes += res.bytes;
     r->damaged += res.damaged;
@@ -230,9 +251,17 @@ int64_t replica_check(struct replica *r, FILE *report, struct nf_error *err)
 {
     int rc;
 
-    if (r->opt.defer && r->following)
-        return defer(r, report, err);
-
+    if (r->killer.taken < r->known_at) {
+        r->unknown++;
+        return 0;
+    }
+    if (r->opt.defer && r->following) {
+        /* Its manifests are whole. */
+        if (r->killer.taken >= r->settled_at)
+            return defer(r, report, err);
+        r->unsettled++;
+        return 0;
+    }
     if (!r->following) {
         r->compared++;
         return must_be_empty(r, report, err);
@@ -283,26 +312,41 @@ static int make_dir(const struct replica *r, const char *name, struct nf_error *
     return fd;
 }
 
-static int copy_base(struct replica *r, uint64_t size, struct nf_error *err)
+/* A new file @name in the scratch directory as @from is, @size bytes. Its descriptor. */
+static int copy_disk(struct replica *r, int from, const char *name, uint64_t size,
+                     struct nf_error *err)
 {
     static uint8_t buf[1 << 20];
-    NF_AUTO_CLOSE int from = open(r->opt.base, O_RDONLY | O_CLOEXEC);
+    NF_AUTO_CLOSE int to = -1;
     char path[300];
     ssize_t n;
     off_t pos = 0;
+    int fd;
 
-    if (from < 0)
-        return nf_fail(err, NF_EIO, "%s: %s", r->opt.base, strerror(errno));
-    snprintf(path, sizeof(path), "%s/disk.img", r->dir);
-    r->disk = open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
-    if (r->disk < 0 || ftruncate(r->disk, (off_t)size) < 0)
+    snprintf(path, sizeof(path), "%s/%s", r->dir, name);
+    to = open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+    if (to < 0 || ftruncate(to, (off_t)size) < 0)
         return nf_fail(err, NF_EIO, "%s: %s", path, strerror(errno));
     while ((n = pread(from, buf, sizeof(buf), pos)) > 0) {
-        if (!nf_is_zero(buf, (size_t)n) && pwrite(r->disk, buf, (size_t)n, pos) != n)
+        if (!nf_is_zero(buf, (size_t)n) && pwrite(to, buf, (size_t)n, pos) != n)
             return nf_fail(err, NF_EIO, "%s: %s", path, strerror(errno));
         pos += n;
     }
-    return n < 0 ? nf_fail(err, NF_EIO, "%s: %s", r->opt.base, strerror(errno)) : 0;
+    if (n < 0)
+        return nf_fail(err, NF_EIO, "%s: %s", path, strerror(errno));
+    fd = to;
+    to = -1;
+    return fd;
+}
+
+static int copy_base(struct replica *r, uint64_t size, struct nf_error *err)
+{
+    NF_AUTO_CLOSE int from = open(r->opt.base, O_RDONLY | O_CLOEXEC);
+
+    if (from < 0)
+        return nf_fail(err, NF_EIO, "%s: %s", r->opt.base, strerror(errno));
+    r->disk = copy_disk(r, from, "disk.img", size, err);
+    return r->disk < 0 ? r->disk : 0;
 }
 
 int replica_open(struct replica *r, const struct replica_options *opt, struct nf_error *err)
@@ -318,7 +362,7 @@ int replica_open(struct replica *r, const struct replica_options *opt, struct nf
     };
     int rc;
 
-    *r = (struct replica){ .opt = *opt, .disk = -1, .shadow = -1, .tree = -1, .stage = -1,
+    *r = (struct replica){ .opt = *opt, .disk = -1, .ahead = -1, .shadow = -1, .tree = -1, .stage = -1,
                            .cp = { .root = -1 } };
     snprintf(r->dir, sizeof(r->dir), "%s/nf-oracle.XXXXXX",
              tmp ? tmp : access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
@@ -342,8 +386,9 @@ int replica_open(struct replica *r, const struct replica_options *opt, struct nf
         return nf_fail(err, NF_EIO, "%s", strerror(errno));
     r->image = (struct nf_image){ .size = opt->disk_size, .read = disk_read, .free = disk_free };
     r->apply = nf_apply_new(r->tree, r->stage, &as, err);
-    r->killer = (struct killer){ .every = opt->kill_every, .seed = opt->seed, .image = &r->image,
-                                 .options = bo, .shadow = r->shadow };
+    r->killer = (struct killer){ .every = opt->kill_every, .ahead = opt->ahead,
+                                 .seed = opt->seed, .image = &r->image, .options = bo,
+                                 .early = apply_early, .shadow = r->shadow };
     r->bdi = r->apply ? killer_start(&r->killer, err) : NULL;
     return r->bdi ? 0 : NF_ENOMEM;
 }
@@ -365,6 +410,7 @@ void replica_close(struct replica *r, bool keep)
     projects_release(&r->projects);
     checkpoint_drop(&r->cp);
     close_fd(&r->disk);
+    close_fd(&r->ahead);
     close_fd(&r->shadow);
     close_fd(&r->tree);
     close_fd(&r->stage);
@@ -391,7 +437,10 @@ int replica_attach(struct replica *r, struct nf_error *err)
     if (rc < 0)
         return nf_fail_prefix(err, "attach");
     r->attached = true;
-    return 0;
+    if (r->opt.ahead == 0)
+        return 0;
+    r->ahead = copy_disk(r, r->disk, "ahead.img", r->image.size, err);
+    return r->ahead < 0 ? r->ahead : 0;
 }
 
 int replica_next(struct replica *r, struct nf_trace_reader *reader, struct nf_record *rec,
@@ -447,13 +496,19 @@ int replica_end(struct replica *r, struct nf_error *err)
 
 int replica_record(struct replica *r, const struct nf_record *rec, struct nf_error *err)
 {
-    int rc = disk_apply(r, rec, err);
+    int rc = disk_apply(r, r->disk, r->image.size, rec, err);
+    uint64_t read;
 
+    if (rec->type == NF_REC_RESIZE)
+        r->image.size = rec->length;
     r->committed = r->changed = false;
     r->log_begins = is_journal_super(rec);
+    read = r->attached ? bdi_get_status(r->bdi)->unsettled : 0;
     if (rc == 0 && r->attached)
         rc = bdi_record(r->bdi, rec, err);
     if (rc == 0 && r->attached && is_mark(rec))
         rc = pass_mark(r, rec, err);
+    if (r->attached && bdi_get_status(r->bdi)->unsettled > read)
+        r->known_at = killer_image(&r->killer);
     return rc < 0 ? nf_fail_prefix(err, "record %" PRIu64, rec->seq) : 0;
 }

@@ -46,7 +46,8 @@ struct replica_options {
     bool any;           /* ...or: one file system after another, wherever it is */
     enum replica_discard discard;
     uint64_t kill_every; /* records between two kills of the engine; 0: none */
-    uint64_t seed;       /* of how far it gets beyond what it saved */
+    uint64_t ahead;      /* records by which the image it reads may be ahead of those it got */
+    uint64_t seed;       /* of how far it gets beyond what it saved, and of that */
     bool count_only;    /* no tree: only commits are counted */
     const char *defer;  /* not compared: see replica_check(); or null */
     enum nf_kind lose;  /* not applied, to see that it is found; or unspecified */
@@ -60,6 +61,7 @@ struct replica {
     struct replica_options opt;
     char dir[200]; /* private scratch directory; "" before there is one */
     int disk;      /* the image as of the last record */
+    int ahead;     /* the one that the engine reads once it is attached; or -1 */
     int shadow, tree, stage;
     struct nf_image image;
     struct bdi *bdi;
@@ -83,6 +85,11 @@ struct replica {
     char *recent_text;
     size_t recent_len;
     uint64_t recent_events;
+
+    /* So many records make good what was read from an image that is ahead: content,
+     * and, if there is no journal, metadata. */
+    uint64_t settled_at, known_at;
+    uint64_t unsettled, unknown; /* comparisons before that: but for content, and none */
 
     uint64_t compared, paths, bytes;
     uint64_t marks, waited; /* syncs, and those after which something waited */

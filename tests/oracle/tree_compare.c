@@ -394,7 +394,7 @@ static int compare_object(struct compare *c, int a, int b, struct nf_error *err)
                        (intmax_t)y.st_size, c->opt->names[1]);
         else if (opaque)
             return compare_opaque(c, fb, (uint64_t)x.st_size, err);
-        else
+        else if (!c->opt->no_content)
             return compare_content(c, fa, fb, (uint64_t)x.st_size, err);
     } else if (!S_ISREG(x.st_mode) && x.st_rdev != y.st_rdev) {
         difference(c, "device: %u:%u in %s, %u:%u in %s", major(x.st_rdev), minor(x.st_rdev),

@@ -11,6 +11,7 @@
 #ifndef NF_TREE_COMPARE_H
 #define NF_TREE_COMPARE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <time.h>
@@ -27,6 +28,7 @@ struct tree_compare_options {
      * leaves an inode's ACL to the next one with its number: such damage is counted,
      * and no difference. */
     const struct timespec *recovered;
+    bool no_content; /* but everything else */
 };
 
 struct tree_compare_result {
