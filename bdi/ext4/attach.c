@@ -88,7 +88,8 @@ static int check_log_owned(struct ext4_fs *fs, struct nf_error *err)
 }
 
 /* Content that has a copy in the log may have been overwritten in place already;
- * when the copy ends its time, that is what counts. */
+ * when the copy ends its time, that is what counts. What was so when the engine
+ * attached is in the shadow of one that is resumed. */
 static int read_logged_data(struct ext4_fs *fs, struct nf_error *err)
 {
     struct owner_extent owner;
@@ -96,7 +97,7 @@ static int read_logged_data(struct ext4_fs *fs, struct nf_error *err)
     size_t pos = 0;
     void *v;
 
-    while (u64map_next(&fs->pic.overlay, &pos, &block, &v)) {
+    while (!fs->pic.resuming && u64map_next(&fs->pic.overlay, &pos, &block, &v)) {
         if (ownermap_get(&fs->owners, block, &owner) && owner.kind == OWN_DATA &&
             !picture_home(&fs->pic, block, err))
             return err ? err->code : NF_EIO;
@@ -370,14 +371,14 @@ int ext4_resume(const struct fs_context *ctx, struct nf_bytes state, void **out,
     }
     rest = (struct nf_bytes){head + S_HEADER + unsettled.len,
                              state.len - S_HEADER - unsettled.len};
-    fs->resumed = true;
     ret = picture_init(&fs->pic, &fs->ctx, block_size, ctx->size / block_size, err);
     if (ret == 0 && names_init(&fs->names) < 0)
         ret = nf_fail(err, NF_ENOMEM, "ext4: out of memory");
+    fs->pic.resuming = true;
     fs->pic.attaching = true; /* what moved since is not kept... */
     if (ret == 0)
         ret = build(fs, &rest, err);
-    fs->resumed = false;
+    fs->pic.resuming = false;
     fs->pic.attaching = false;
     if (ret == 0 && fs->pic.moved) /* ...and cannot be had any more */
         ret = nf_fail(err, NF_EFORMAT, "state: ext4: a block that it lacks was written since");

@@ -190,7 +190,9 @@ static int add_readback(struct publish *p, uint64_t offset, uint64_t disk, uint6
 
 static bool journaled(const struct ext4_fs *fs, uint64_t block)
 {
-    return u64map_get(&fs->pic.staged, block) || picture_overlay(&fs->pic, block);
+    const struct staged *s = u64map_get(&fs->pic.staged, block);
+
+    return s ? !s->unread : picture_overlay(&fs->pic, block) != NULL;
 }
 
 int content_hide_in_place(struct ext4_fs *fs, uint64_t block, struct nf_error *err)

@@ -296,7 +296,7 @@ int crawl_each(struct ext4_fs *fs, crawl_fn *fn, struct nf_error *err)
         uint32_t n = ext4_group_inodes_used(fs, VIEW_OLD, g);
 
         /* After a kill the shadow has all that matters; the image is ahead of it. */
-        if (!fs->resumed)
+        if (!fs->pic.resuming)
             prefetch_table(fs, g, n);
         for (uint32_t i = 0; ret == 0 && i < n; i++) {
             uint64_t ino = (uint64_t)g * fs->inodes_per_group + i + 1;

@@ -13,7 +13,7 @@
 
 bool crawl_in_the_middle(const struct ext4_fs *fs)
 {
-    return !fs->journal_open && !fs->resumed && !(fs->fs->super->s_state & EXT2_VALID_FS);
+    return !fs->journal_open && !fs->pic.resuming && !(fs->fs->super->s_state & EXT2_VALID_FS);
 }
 
 static bool all_free(struct ext4_fs *fs, const struct block_map *map)

@@ -272,7 +272,7 @@ static int write_log(struct ext4_fs *fs, uint64_t block, uint32_t lblk, uint32_t
         return ret;
     if (lblk == 0)
         return reload_journal(fs, err);
-    if (journal_written(&fs->journal, lblk, picture_home(&fs->pic, block, err)))
+    if (journal_written(&fs->journal, lblk, picture_log_block(&fs->pic, lblk)))
         return run_commits(fs, err);
     switch (journal_fc_written(&fs->journal, lblk)) {
     case JOURNAL_FC_REWRITTEN:
@@ -312,6 +312,9 @@ static int write_metadata(struct ext4_fs *fs, const struct owner_extent *owner, 
          * table being zeroed by lazy initialisation is the common case. */
         if (!data || (len == fs->block_size && nf_is_zero(data, len)))
             return 0;
+        ret = len < fs->block_size ? picture_exact(&fs->pic, block, &home, err) : 1;
+        if (ret <= 0)
+            return ret;
     } else {
         home = picture_home(&fs->pic, block, err);
         if (home && (data ? memcmp(home + in, data, len) == 0 : nf_is_zero(home + in, len)))

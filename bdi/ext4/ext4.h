@@ -69,7 +69,6 @@ struct ext4_fs {
     struct u64map node_users[2];
 
     bool in_place_news;  /* something was, that may let a step close */
-    bool resumed;        /* being read from the shadow: what was told stays */
     bool clean;          /* no journal, and not mounted for writing */
     struct ext4_waiting *waiting; /* by ino; owned */
     size_t nwaiting;

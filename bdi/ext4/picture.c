@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "bdi/ext4/picture.h"
+#include "bdi/ext4/picture_private.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +8,6 @@
 #include "common/bytes.h"
 
 #define FETCH_BYTES (1u << 20)
-#define JBD2_MAGIC_BYTES "\xc0\x3b\x39\x98"
 
 int picture_init(struct picture *p, const struct fs_context *ctx, uint32_t block_size,
                  uint64_t blocks, struct nf_error *err)
@@ -70,7 +69,7 @@ static void entry_free(struct overlay_entry *e)
     }
 }
 
-static void staged_free(struct staged *s)
+void picture_staged_free(struct staged *s)
 {
     free(s->old_copy);
     free(s->mixed);
@@ -85,7 +84,7 @@ void picture_drop_staged(struct picture *p)
     void *v;
 
     while (u64map_next(&p->staged, &pos, NULL, &v))
-        staged_free(v);
+        picture_staged_free(v);
     u64map_release(&p->staged);
     u64map_init(&p->staged);
     p->staged_bytes = 0;
@@ -187,9 +186,11 @@ static bool from_held(struct picture *p, uint64_t offset, uint8_t *to)
     return done == p->block_size;
 }
 
-/* Read one block of the image into its place at @at. */
-static const uint8_t *fetch(struct picture *p, uint64_t block, uint8_t *at, struct nf_error *err)
+/* Read one block of the image into its place. Null without @err: it may be newer
+ * than the stream's position, and @exact was asked for. */
+static const uint8_t *fetch(struct picture *p, uint64_t block, bool exact, struct nf_error *err)
 {
+    uint8_t *at = p->home + block * p->block_size;
     struct nf_error failure = {0};
     int ret;
 
@@ -203,6 +204,8 @@ static const uint8_t *fetch(struct picture *p, uint64_t block, uint8_t *at, stru
         nf_fail(err, failure.code, "%s", failure.text);
         return NULL;
     }
+    if (ret > 0 && exact)
+        return NULL;
     if (ret > 0 && p->attaching) {
         p->moved = true;
         return at;
@@ -226,7 +229,23 @@ const uint8_t *picture_home(struct picture *p, uint64_t block, struct nf_error *
     }
     if (picture_present(p, block))
         return p->home + block * p->block_size;
-    return fetch(p, block, p->home + block * p->block_size, err);
+    return fetch(p, block, false, err);
+}
+
+int picture_exact(struct picture *p, uint64_t block, const uint8_t **home, struct nf_error *err)
+{
+    struct nf_error failure = {0};
+
+    if (block >= p->blocks)
+        return nf_fail(err, NF_EFORMAT, "block %llu is beyond the file system's end",
+                       (unsigned long long)block);
+    *home = p->home + block * p->block_size;
+    if (picture_present(p, block))
+        return 1;
+    *home = fetch(p, block, true, &failure);
+    if (failure.code < 0)
+        return nf_fail(err, failure.code, "%s", failure.text);
+    return *home != NULL;
 }
 
 void picture_prefetch(struct picture *p, uint64_t block, uint64_t n)
@@ -289,14 +308,18 @@ bool picture_log_map(const struct picture *p, uint32_t lblk, uint64_t *pblk)
 const uint8_t *picture_log_block(void *picture, uint32_t lblk)
 {
     struct picture *p = picture;
+    const uint8_t *home;
     uint64_t pblk;
 
     if (!picture_log_map(p, lblk, &pblk))
         return NULL;
-    return picture_home(p, pblk, NULL);
+    if (p->attaching && !p->resuming)
+        return picture_home(p, pblk, NULL);
+    /* What the log has there now belongs to transactions that are to come. */
+    return picture_exact(p, pblk, &home, NULL) > 0 ? home : NULL;
 }
 
-static const uint8_t *entry_content(struct picture *p, const struct overlay_entry *e)
+const uint8_t *picture_entry_content(struct picture *p, const struct overlay_entry *e)
 {
     return e->plain ? e->plain : picture_log_block(p, e->log_block);
 }
@@ -308,28 +331,27 @@ struct overlay_entry *picture_overlay(const struct picture *p, uint64_t block)
 
 bool picture_is_home(struct picture *p, const struct overlay_entry *e)
 {
-    const uint8_t *home = picture_home(p, e->fsblock, NULL);
-    const uint8_t *copy = entry_content(p, e);
+    const uint8_t *home = picture_present(p, e->fsblock)
+                              ? p->home + e->fsblock * p->block_size : NULL;
+    const uint8_t *copy = picture_entry_content(p, e);
 
     return home && copy && memcmp(home, copy, p->block_size) == 0;
 }
 
-/* What is committed: the log's copy, or home. */
-static const uint8_t *committed(struct picture *p, uint64_t block, struct nf_error *err)
+const uint8_t *picture_committed(struct picture *p, uint64_t block, struct nf_error *err)
 {
     struct overlay_entry *e = picture_overlay(p, block);
     const uint8_t *content;
 
     if (!e)
         return picture_home(p, block, err);
-    content = entry_content(p, e);
+    content = picture_entry_content(p, e);
     if (!content)
         nf_fail(err, NF_EIO, "log block %u cannot be read", e->log_block);
     return content;
 }
 
-/* @e, whose block has no entry, becomes the newest one. */
-static int overlay_add(struct picture *p, struct overlay_entry *e)
+int picture_overlay_add(struct picture *p, struct overlay_entry *e)
 {
     if (u64map_put(&p->overlay, e->fsblock, e) < 0)
         return NF_ENOMEM;
@@ -343,7 +365,7 @@ static int overlay_add(struct picture *p, struct overlay_entry *e)
     return 0;
 }
 
-static void overlay_drop(struct picture *p, uint64_t block)
+void picture_overlay_drop(struct picture *p, uint64_t block)
 {
     struct overlay_entry *e = u64map_remove(&p->overlay, block);
 
@@ -354,6 +376,15 @@ static void overlay_drop(struct picture *p, uint64_t block)
     if (!p->oldest)
         p->unordered = false;
     entry_free(e);
+}
+
+const uint8_t *picture_before_first(struct picture *p, uint64_t block, struct nf_error *err)
+{
+    static const uint8_t nothing[65536];
+    const uint8_t *home;
+    int ret = picture_exact(p, block, &home, err);
+
+    return ret == 0 ? nothing : home;
 }
 
 void picture_stand_still(struct picture *p)
@@ -378,7 +409,9 @@ static const uint8_t *find_block(struct picture *p, enum view view, uint64_t blo
     if (s && s->old)
         return s->old;
     made = u64map_get(&p->made, block);
-    return made ? made : committed(p, block, err);
+    if (made)
+        return made;
+    return s ? picture_before_first(p, block, err) : picture_committed(p, block, err);
 }
 
 const uint8_t *picture_block(struct picture *p, enum view view, uint64_t block,
@@ -396,15 +429,18 @@ const uint8_t *picture_block(struct picture *p, enum view view, uint64_t block,
 int picture_write_home(struct picture *p, uint64_t block, uint32_t offset, uint32_t len,
                        const uint8_t *data, struct nf_error *err)
 {
+    const uint8_t *home;
     uint8_t *at;
     int ret;
 
     if (block >= p->blocks || offset > p->block_size || len > p->block_size - offset)
         return nf_fail(err, NF_EINVAL, "write beyond block %llu", (unsigned long long)block);
     at = p->home + block * p->block_size;
-    /* A part needs the rest: fetch it, unless the whole block is replaced. */
-    if (len < p->block_size && !picture_home(p, block, err))
-        return err ? err->code : NF_EIO;
+    /* A part needs the rest. If that cannot be had the block stays unread: whenever
+     * it is read, this is in it. */
+    ret = len < p->block_size ? picture_exact(p, block, &home, err) : 1;
+    if (ret <= 0)
+        return ret;
     ret = shadow_touch(p->ctx->shadow, disk_offset(p, block), p->block_size, err);
     if (ret < 0)
         return ret;
@@ -413,360 +449,6 @@ int picture_write_home(struct picture *p, uint64_t block, uint32_t offset, uint3
     else
         memset(at + offset, 0, len);
     return shadow_set_present(p->ctx->shadow, disk_offset(p, block), err);
-}
-
-static struct staged *stage(struct picture *p, uint64_t block, struct nf_error *err)
-{
-    struct staged *s = u64map_get(&p->staged, block);
-
-    if (s)
-        return s;
-    s = calloc(1, sizeof(*s));
-    if (!s || u64map_put(&p->staged, block, s) < 0) {
-        free(s);
-        nf_fail(err, NF_ENOMEM, "staging a step: out of memory");
-        return NULL;
-    }
-    s->fsblock = block;
-    return s;
-}
-
-int picture_stage_txn(struct picture *p, const struct journal_txn *txn, struct nf_error *err)
-{
-    for (size_t i = 0; i < txn->ntags; i++) {
-        const struct journal_tag *tag = &txn->tags[i];
-        struct overlay_entry *entry, *before;
-        struct staged *s;
-
-        if (tag->fsblock >= p->blocks)
-            continue; /* recovery would fail on it; the caller counts oddities */
-        s = stage(p, tag->fsblock, err);
-        entry = s ? calloc(1, sizeof(*entry)) : NULL;
-        if (!entry)
-            return nf_fail(err, NF_ENOMEM, "staging transaction %u: out of memory", txn->tid);
-        s->entry = entry;
-        entry->fsblock = tag->fsblock;
-        entry->tid = txn->tid;
-        entry->log_block = tag->log_block;
-        if (tag->escaped) {
-            const uint8_t *raw = picture_log_block(p, tag->log_block);
-
-            entry->plain = raw ? malloc(p->block_size) : NULL;
-            if (!entry->plain)
-                return nf_fail(err, NF_ENOMEM, "staging transaction %u: out of memory", txn->tid);
-            memcpy(entry->plain, raw, p->block_size);
-            memcpy(entry->plain, JBD2_MAGIC_BYTES, 4);
-        }
-        s->new = entry_content(p, entry);
-        if (!s->new)
-            return nf_fail(err, NF_EIO, "log block %u cannot be read", tag->log_block);
-        /* A change in place that the step has too is older. */
-        if (s->old_copy)
-            continue;
-        s->old = u64map_get(&p->made, tag->fsblock);
-        before = picture_overlay(p, tag->fsblock);
-        if (s->old)
-            continue;
-        if (before)
-            s->old = entry_content(p, before);
-        else if (picture_present(p, tag->fsblock))
-            s->old = p->home + tag->fsblock * p->block_size;
-    }
-    for (size_t i = 0; i < txn->nrevokes; i++) {
-        uint64_t block = txn->revokes[i];
-        struct overlay_entry *before = picture_overlay(p, block);
-        struct staged *s;
-
-        if (!before || block >= p->blocks)
-            continue;
-        s = stage(p, block, err);
-        if (!s)
-            return NF_ENOMEM;
-        if (s->entry)
-            continue;
-        s->revoked = true;
-        if (!s->old_copy) {
-            s->old = u64map_get(&p->made, block);
-            s->old = s->old ? s->old : entry_content(p, before);
-        }
-        s->new = picture_home(p, block, err);
-        if (!s->new)
-            return NF_EIO;
-    }
-    return 0;
-}
-
-int picture_stage_in_place(struct picture *p, uint64_t block, struct nf_error *err)
-{
-    struct staged *s;
-
-    if (u64map_get(&p->staged, block))
-        return 0; /* the oldest content is already kept */
-    s = stage(p, block, err);
-    if (!s)
-        return err ? err->code : NF_ENOMEM;
-    /* What was never read has nothing in it that was in use. */
-    s->old_copy = calloc(1, p->block_size);
-    if (!s->old_copy)
-        return nf_fail(err, NF_ENOMEM, "staging a step: out of memory");
-    s->new = p->home + block * p->block_size;
-    if (picture_present(p, block))
-        memcpy(s->old_copy, s->new, p->block_size);
-    p->staged_bytes += p->block_size;
-    s->old = s->old_copy;
-    return 0;
-}
-
-struct staged *picture_stage_unchanged(struct picture *p, uint64_t block, struct nf_error *err)
-{
-    return picture_stage_in_place(p, block, err) < 0 ? NULL : u64map_get(&p->staged, block);
-}
-
-int picture_stage_behind(struct picture *p, uint64_t block, uint8_t *behind, struct nf_error *err)
-{
-    int ret = picture_stage_in_place(p, block, err);
-    struct staged *s = ret == 0 ? u64map_get(&p->staged, block) : NULL;
-
-    if (!s) {
-        free(behind);
-        return ret;
-    }
-    free(s->old_copy);
-    s->old = s->old_copy = behind;
-    return 0;
-}
-
-void picture_stage_mixed(struct staged *s, uint8_t *mixed)
-{
-    free(s->mixed);
-    s->mixed = mixed;
-    s->new = mixed ? mixed : s->old;
-    s->waits = true;
-}
-
-/* A part of @s, or nothing, became the picture: the rest of home still waits. */
-static void keep_waiting(struct picture *p, struct staged *s)
-{
-    if (s->mixed) {
-        free(s->old_copy);
-        s->old = s->old_copy = s->mixed;
-        s->mixed = NULL;
-    }
-    s->new = p->home + s->fsblock * p->block_size;
-    s->waits = false;
-    p->staged_bytes += p->block_size;
-}
-
-bool picture_made(const struct picture *p, uint64_t block)
-{
-    return u64map_get(&p->made, block);
-}
-
-uint8_t *picture_stage_made(struct picture *p, uint64_t block, struct nf_error *err)
-{
-    bool known = block < PICTURE_VIRTUAL || picture_made(p, block) || u64map_get(&p->staged, block);
-    const uint8_t *before = known ? picture_block(p, VIEW_NEW, block, err) : NULL;
-    struct staged *s;
-
-    if (known && !before)
-        return NULL;
-    s = stage(p, block, err);
-    if (!s || s->made)
-        return s ? s->made : NULL;
-    s->made = known ? malloc(p->block_size) : calloc(1, p->block_size);
-    if (!s->made) {
-        nf_fail(err, NF_ENOMEM, "fast commit: out of memory");
-        return NULL;
-    }
-    if (known)
-        memcpy(s->made, before, p->block_size);
-    /* What was staged first has the older content. */
-    if (!s->new)
-        s->old = before;
-    s->new = s->made;
-    return s->made;
-}
-
-int picture_stage_unmade(struct picture *p, struct nf_error *err)
-{
-    uint64_t block;
-    size_t pos = 0;
-    void *v;
-
-    /* What the step itself was about to make. */
-    while (u64map_next(&p->staged, &pos, &block, &v)) {
-        struct staged *s = v;
-
-        if (!s->made)
-            continue;
-        s->unmade = true;
-        if (block < PICTURE_VIRTUAL)
-            s->new = s->entry ? entry_content(p, s->entry) : committed(p, block, err);
-        else if (s->old)
-            s->new = s->old;
-        if (!s->new)
-            return NF_EIO;
-    }
-    pos = 0;
-    while (u64map_next(&p->made, &pos, &block, &v)) {
-        struct staged *s = stage(p, block, err);
-
-        if (!s)
-            return NF_ENOMEM;
-        s->unmade = true;
-        if (!s->old)
-            s->old = v;
-        /* A virtual block's end is that nobody looks at it. */
-        if (!s->new)
-            s->new = block < PICTURE_VIRTUAL ? committed(p, block, err) : s->old;
-        if (!s->new)
-            return NF_EIO;
-    }
-    return 0;
-}
-
-int picture_settle(struct picture *p, struct nf_error *err)
-{
-    struct staged **waiting = NULL;
-    size_t pos = 0, n = 0;
-    void *v;
-    int ret = 0;
-
-    if (p->staged.used) {
-        waiting = malloc(p->staged.used * sizeof(struct staged *));
-        if (!waiting)
-            return nf_fail(err, NF_ENOMEM, "step: out of memory");
-    }
-    while (u64map_next(&p->staged, &pos, NULL, &v)) {
-        struct staged *s = v;
-
-        if (s->waits) {
-            waiting[n++] = s;
-            continue;
-        }
-        if (s->entry) {
-            overlay_drop(p, s->fsblock);
-            if (overlay_add(p, s->entry) < 0)
-                ret = nf_fail(err, NF_ENOMEM, "overlay: out of memory");
-            else
-                s->entry = NULL;
-        } else if (s->revoked) {
-            overlay_drop(p, s->fsblock);
-        }
-        if (s->made || s->unmade)
-            free(u64map_remove(&p->made, s->fsblock));
-        if (s->made && !s->unmade) {
-            if (u64map_put(&p->made, s->fsblock, s->made) < 0)
-                ret = nf_fail(err, NF_ENOMEM, "fast commit: out of memory");
-            else
-                s->made = NULL;
-        }
-        staged_free(s);
-    }
-    u64map_clear(&p->staged);
-    p->staged_bytes = 0;
-    for (size_t i = 0; i < n; i++) {
-        keep_waiting(p, waiting[i]);
-        /* The table was larger a moment ago: this cannot fail. */
-        if (u64map_put(&p->staged, waiting[i]->fsblock, waiting[i]) < 0) {
-            staged_free(waiting[i]);
-            ret = nf_fail(err, NF_ENOMEM, "step: out of memory");
-        }
-    }
-    free(waiting);
-    return ret;
-}
-
-static int by_fsblock(const void *a, const void *b)
-{
-    const struct overlay_entry *x = *(struct overlay_entry *const *)a;
-    const struct overlay_entry *y = *(struct overlay_entry *const *)b;
-
-    return (x->fsblock > y->fsblock) - (x->fsblock < y->fsblock);
-}
-
-static int stage_retired(struct picture *p, uint64_t block, const uint8_t *was,
-                         const uint8_t *home, struct nf_error *err)
-{
-    struct staged *s;
-
-    if (u64map_get(&p->staged, block))
-        return 0;
-    s = stage(p, block, err);
-    if (!s)
-        return NF_ENOMEM;
-    s->old_copy = malloc(p->block_size);
-    if (!s->old_copy)
-        return nf_fail(err, NF_ENOMEM, "retiring the overlay: out of memory");
-    memcpy(s->old_copy, was, p->block_size);
-    s->old = s->old_copy;
-    s->new = home;
-    return 0;
-}
-
-static int retire(struct picture *p, const struct overlay_entry *e, enum retiring what,
-                  const struct retire_ops *ops, struct nf_error *err)
-{
-    const uint8_t *was = entry_content(p, e), *home;
-
-    if (!was || e->home_written || picture_made(p, e->fsblock) || what == RETIRE_FORGET)
-        return 0;
-    home = picture_home(p, e->fsblock, err);
-    if (!home)
-        return err ? err->code : NF_EIO;
-    if (memcmp(home, was, p->block_size) == 0)
-        return 0;
-    if (what == RETIRE_STAGE)
-        return stage_retired(p, e->fsblock, was, home, err);
-    return ops->data(ops->opaque, e->fsblock, was, home, err);
-}
-
-int picture_retire(struct picture *p, uint32_t tid, bool all, const struct retire_ops *ops,
-                   struct nf_error *err)
-{
-    struct overlay_entry **data = NULL;
-    size_t n = 0, cap = 0;
-    int ret = 0;
-
-    for (struct overlay_entry *e = p->oldest, *newer; e; e = newer) {
-        enum retiring what;
-
-        newer = e->newer;
-        if (!all && (int32_t)(e->tid - tid) >= 0) {
-            if (!p->unordered)
-                break;
-            continue;
-        }
-        what = ret == 0 ? ops->what(ops->opaque, e->fsblock) : RETIRE_FORGET;
-        if (what == RETIRE_DATA && !e->home_written) {
-            if (n == cap) {
-                struct overlay_entry **bigger;
-
-                cap = cap ? cap * 2 : 16;
-                bigger = reallocarray(data, cap, sizeof(*data));
-                if (!bigger) {
-                    ret = nf_fail(err, NF_ENOMEM, "retiring the overlay: out of memory");
-                    break;
-                }
-                data = bigger;
-            }
-            data[n++] = e;
-            continue;
-        }
-        if (ret == 0)
-            ret = retire(p, e, what, ops, err);
-        overlay_drop(p, e->fsblock);
-    }
-    /* These become events, in the same order every time. */
-    if (n)
-        qsort(data, n, sizeof(*data), by_fsblock);
-    for (size_t i = 0; i < n; i++) {
-        if (ret == 0)
-            ret = retire(p, data[i], RETIRE_DATA, ops, err);
-        overlay_drop(p, data[i]->fsblock);
-    }
-    free(data);
-    return ret;
 }
 
 /* For each staged block its number and old content; one whose old side is not
@@ -812,7 +494,7 @@ int picture_load(struct picture *p, struct nf_bytes state, struct nf_error *err)
     /* A copy in the log that is home already need not be read back when it goes. */
     while (u64map_next(&p->overlay, &pos, NULL, &v)) {
         struct overlay_entry *e = v;
-        const uint8_t *copy = entry_content(p, e);
+        const uint8_t *copy = picture_entry_content(p, e);
 
         e->home_written = copy && picture_present(p, e->fsblock) &&
                           memcmp(p->home + e->fsblock * p->block_size, copy, p->block_size) == 0;

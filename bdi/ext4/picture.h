@@ -58,7 +58,8 @@ struct staged {
     uint8_t *old_copy;             /* owned, if old is not elsewhere */
     uint8_t *mixed;                /* owned: new side, if only a part of home is taken yet */
     struct overlay_entry *entry;   /* owned until it enters the overlay; null: in place */
-    bool revoked;                  /* overlay copy cancelled: back to home */
+    bool revoked;                  /* overlay copy cancelled: back to home... */
+    bool unread;                   /* ...which cannot be had: new is old */
     bool waits;                    /* stays staged after this step: new is not all of home */
     uint8_t *made;                 /* owned, until it is what the picture has */
     bool unmade;                   /* what was made gives way to what is below */
@@ -83,6 +84,7 @@ struct picture {
     enum view view;        /* which side libext2fs reads */
     bool attaching;        /* keep nothing that may be newer than the stream... */
     bool moved;            /* ...and note that there was such */
+    bool resuming;         /* the shadow has all that was told: what it lacks in the log is none */
     uint8_t *fetch_buf; /* picture_prefetch()'s */
     struct nf_error failure; /* of the image, met where damage was looked for as well */
     bool still; /* nothing is staged, settled or written now, so that... */
@@ -109,8 +111,16 @@ const uint8_t *picture_block(struct picture *p, enum view view, uint64_t block,
 void picture_stand_still(struct picture *p);
 void picture_move_on(struct picture *p);
 
-/* Home alone, without overlay. */
+/*
+ * Home alone, without overlay. Home is what was told of: where a block was never
+ * read, and the image may be newer than the stream's position, that is read which
+ * is about to be told, and the records that are to come make it right. It is never
+ * the old side of a difference, nor part of the log.
+ */
 const uint8_t *picture_home(struct picture *p, uint64_t block, struct nf_error *err);
+/* The same, but only what the stream's position says. 1: *@home is that; 0: the image
+ * may be newer, and the block stays unread; or negative. */
+int picture_exact(struct picture *p, uint64_t block, const uint8_t **home, struct nf_error *err);
 bool picture_present(const struct picture *p, uint64_t block);
 
 /* Blocks [@block, +@n) are about to be read: fetch in large pieces those that are
@@ -129,13 +139,15 @@ void picture_drop_staged(struct picture *p);
 /* Overlay, staged blocks and the log's map go; home stays. */
 void picture_drop_overlay(struct picture *p);
 
-/* Part or all of a block was written in place: change home. */
+/* Part or all of a block was written in place: change home. It stays unread if the
+ * rest of it was not read and may be newer in the image. */
 int picture_write_home(struct picture *p, uint64_t block, uint32_t offset, uint32_t len,
                        const uint8_t *data, struct nf_error *err);
 /* The block belongs to nobody as metadata any more: give its memory back. */
 int picture_drop_home(struct picture *p, uint64_t block, struct nf_error *err);
 
-/* For struct journal: content of a log block. */
+/* For struct journal: content of a log block; null if it is not to be had as of the
+ * stream's position: then it will be written. */
 const uint8_t *picture_log_block(void *picture, uint32_t lblk);
 /* Where log block @lblk is; false beyond the log. */
 bool picture_log_map(const struct picture *p, uint32_t lblk, uint64_t *pblk);
