@@ -273,7 +273,9 @@ int bdi_resume(struct bdi *b, uint64_t generation, struct nf_bytes state, struct
     b->table_dirty = nf_le64(head + S_FLAGS) & TABLE_DIRTY;
     b->unsettled = nf_le64(head + S_FLAGS) & UNSETTLED;
     b->settle_at = nf_le64(head + S_SETTLE_IN);
-    ret = disk_open_shadow(b, err);
+    ret = shadow_check_kept(b->shadow_fd, &b->state, b->image.img.size, err);
+    if (ret == 0)
+        ret = disk_open_shadow(b, err);
     if (ret == 0)
         ret = undo_roll_back(b->state.undo, generation,
                              (uint8_t *const[UNDO_AREAS]){b->shadow.map, b->shadow.present},

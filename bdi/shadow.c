@@ -53,6 +53,22 @@ static int set_size(struct shadow *s, uint64_t size, struct nf_error *err)
     return 0;
 }
 
+int shadow_check_kept(int fd, const struct bdi_state_fds *state, uint64_t size,
+                      struct nf_error *err)
+{
+    struct shadow s = {0};
+    struct stat home, present;
+    int ret = set_size(&s, size, err);
+
+    if (ret < 0)
+        return ret;
+    if (fstat(fd, &home) < 0 || fstat(state->present, &present) < 0)
+        return nf_fail(err, NF_EIO, "shadow: %s", strerror(errno));
+    if ((uint64_t)home.st_size < s.size || (uint64_t)present.st_size < s.present_size)
+        return nf_fail(err, NF_EFORMAT, "state: the shadow was cut short");
+    return 0;
+}
+
 int shadow_init(struct shadow *s, int fd, const struct bdi_state_fds *state, uint64_t size,
                 struct nf_error *err)
 {

@@ -38,7 +38,12 @@ struct shadow {
 /* Grow @fd to @size and map it. @state: null, or what makes it outlive a kill. */
 int shadow_init(struct shadow *s, int fd, const struct bdi_state_fds *state, uint64_t size,
                 struct nf_error *err);
-/* The same for another size; the maps may be elsewhere afterwards. */
+/* Are the files of an earlier engine as long as they were for a disk of @size? One
+ * that was cut would be grown with holes, and read as nothing. 0, NF_EFORMAT or
+ * NF_EIO. */
+int shadow_check_kept(int fd, const struct bdi_state_fds *state, uint64_t size,
+                      struct nf_error *err);
+/* Map another size; the maps may be elsewhere afterwards. */
 int shadow_resize(struct shadow *s, uint64_t size, struct nf_error *err);
 void shadow_release(struct shadow *s);
 

@@ -238,6 +238,8 @@ static void test_shadow(void **state)
     assert_int_equal(shadow_set_present(&s, 65536, NULL), 0);
     shadow_release(&s);
 
+    assert_int_equal(shadow_check_kept(home, &fds, 1u << 20, NULL), 0);
+    assert_int_equal(shadow_check_kept(home, &fds, 1u << 21, NULL), NF_EFORMAT);
     assert_int_equal(shadow_init(&s, home, &fds, 1u << 20, NULL), 0);
     assert_false(shadow_present(&s, 8192));
     assert_int_equal(undo_roll_back(t->fd, 5, (uint8_t *const[]){s.map, s.present},
@@ -248,6 +250,13 @@ static void test_shadow(void **state)
             assert_memory_equal(s.map + at, was + at, 4096);
     }
     shadow_release(&s);
+    /* Somebody cut one of the files. */
+    assert_int_equal(ftruncate(present, 10), 0);
+    assert_int_equal(shadow_check_kept(home, &fds, 1u << 20, NULL), NF_EFORMAT);
+    assert_int_equal(ftruncate(present, (off_t)s.present_size), 0);
+    assert_int_equal(shadow_check_kept(home, &fds, 1u << 20, NULL), 0);
+    assert_int_equal(ftruncate(home, 0), 0);
+    assert_int_equal(shadow_check_kept(home, &fds, 1u << 20, NULL), NF_EFORMAT);
     free(was);
     close(home);
     close(present);
