@@ -35,6 +35,7 @@ bench: deps         ## benchmarks
 	@bench/attach
 	@bench/inference
 	@bench/step-cost
+	@bench/state
 
 fuzz: deps          ## each fuzz target for FUZZ_SECONDS (60)
 	@tests/fuzz/run $(or $(FUZZ_SECONDS),60)

@@ -5,7 +5,8 @@
  * The library knows no transport: it takes the records of a disk's write
  * stream (common/record.h), reads the disk through a struct nf_image when it
  * must, and hands out events through a callback.  It opens nothing: the
- * shadow's descriptor is given to it (a look at a partition table takes a memfd).  One struct bdi belongs to one thread at
+ * shadow's descriptor is given to it (a look at a partition table takes a
+ * memfd).  One struct bdi belongs to one thread at
  * a time; different ones are independent.
  *
  * Installed as libbdi.so with this header and the four it includes; a program
@@ -95,7 +96,8 @@ int bdi_attach(struct bdi *bdi, struct nf_error *err);
  * Damage in the guest's structures is not an error: it is reported in events
  * and status.  File systems that come and go, and partition tables, are
  * followed; what is read for it must have the record applied to it, and before
- * a RESIZE record the image's size is set to what can be read from then on.  Errors are those of the image, of memory, or the callback's;
+ * a RESIZE record the image's size is set to what can be read from then on.
+ * Errors are those of the image, of memory, or the callback's;
  * NF_ELOST after a GAP record: continuity is broken, attach a new engine.
  */
 int bdi_record(struct bdi *bdi, const struct nf_record *rec, struct nf_error *err);
@@ -115,7 +117,8 @@ int bdi_idle(struct bdi *bdi, int64_t now_ns, struct nf_error *err);
  * bytes are few: file systems and what waits for a barrier; the rest stays in
  * the shadow.  When they are stored where a kill cannot reach them (with the
  * position in the stream and all events so far), bdi_saved() says so, and from
- * there on every change of the shadow can be undone.  Until the first bdi_saved() nothing can be resumed.
+ * there on every change of the shadow can be undone.  Until the first
+ * bdi_saved() nothing can be resumed.
  *
  * bdi_resume() takes the place of bdi_attach() on a new engine over the same
  * files, given the bytes of the last save that was stored: @generation is its
@@ -145,7 +148,8 @@ struct bdi_status {
     uint64_t fetched;        /* metadata blocks read from the image */
     uint64_t unsettled;      /* of those: may have been newer than the stream */
     uint64_t oddities;       /* broken structures met and reported */
-    uint64_t waiting;        /* inodes changed in place that do not fit yet, and blocks not looked at */
+    uint64_t waiting;        /* inodes changed in place that do not fit yet, and blocks
+                                not looked at */
     uint64_t waiting_content; /* files with content of which it is not known yet whose it is */
     uint64_t fast_commits;   /* steps that are such */
     uint64_t looked;         /* at blocks, inodes, names and extents, for steps and what waits */

@@ -21,7 +21,8 @@ int sandbox_close_fds(const int *keep, int n, struct nf_error *err);
  * it the process can use the descriptors that it has and memory, and receive
  * further descriptors; a refused call fails with EPERM, and one that only an
  * intruder would make (execve, ptrace, socket, connect...) kills it.
- * It dies when its parent does.  Single-threaded callers only.  0, or a negative status: then the process must
+ * It dies when its parent does.  Single-threaded callers only.
+ * 0, or a negative status: then the process must
  * not go on.
  */
 int sandbox_enter(struct nf_error *err);

@@ -1,23 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# A directory of 1000000 entries: filled, changed, emptied in part, moved.
+# The same with 1000000 entries.
 # oracle: size=2G inodes=1100000 stages=equal --sample=1
 set -eu
 
-mkdir big
-"$NF_SYSCALLS" many big entry- 1000000
-sync
-mv big/entry-77777 big/renamed
-ln big/entry-5 big/link
-echo text > big/entry-99
-mkdir big/directory
-mv big/entry-4242 .
-sync
-cd big
-find . -name "entry-1*" -delete
-cd ..
-sync
-mv big bigger
-find bigger -name "entry-2345*" -delete
-sync
+exec "$(dirname "$0")/directories-100k.sh" "$1" 1000000
